@@ -164,6 +164,29 @@ def bars(values, intervals, labels, *, xlabel, reference=None, reference_label="
     return fig
 
 
+def tradeoff(points, xlabel, ylabel) -> Figure:
+    """Draw one named marker for each point, with whiskers both ways: better is up and right.
+
+    A point is a dict with `label`, `x` and `y`, numbers or (estimate, low, high).
+    """
+    fig, ax = _axes(xlabel, ylabel, height=6)
+    for index, point in enumerate(points):
+        (x, *ends_x), (y, *ends_y) = _with_ends(point["x"]), _with_ends(point["y"])
+        whiskers = {"xerr": _lengths(x, ends_x), "yerr": _lengths(y, ends_y)}
+        # The marker shifts with each round of colours, so that no pair comes twice.
+        look = {"marker": MARKERS[(index + index // 6) % 6], "color": SERIES[index % 6]}
+        ax.errorbar(
+            x, y, **whiskers, **look, ms=11, mec="black", elinewidth=1, capsize=3, linestyle="",
+            label=point["label"],
+        )  # fmt: skip
+    _legend(fig)
+    return fig
+
+
+def _lengths(value, ends):
+    return [[abs(end - value)] for end in ends]
+
+
 def confusion(matrix, labels) -> Figure:
     """Draw a confusion matrix [true, predicted] with counts and the shares of each row."""
     counts = np.asarray(matrix)
@@ -178,9 +201,12 @@ def heatmap(matrix, rows, columns, *, label, xlabel="", ylabel="", digits=2) -> 
     """Draw a matrix of numbers, each written in its cell; NaN leaves a cell empty.
 
     `label` says what the colours mean, with its unit. Values of both signs get a scale around 0.
+    With `digits=None` nothing is written and the rows are low, for matrices of many rows.
     """
     values = np.asarray(matrix, dtype=float)
-    texts = [["" if np.isnan(v) else f"{v:z.{digits}f}" for v in row] for row in values]
+    texts = digits is not None and [
+        ["" if np.isnan(v) else f"{v:z.{digits}f}" for v in row] for row in values
+    ]
     largest = np.nanmax(np.abs(values))
     limits = (-largest, largest) if np.nanmin(values) < 0 else (None, None)
     fig = _grid(values, rows, columns, texts, label, limits)
@@ -308,16 +334,17 @@ def _ticks(ax, places, log):
 
 
 def _grid(values, rows, columns, texts, label, limits):
-    width, height = 3.5 + 1.3 * len(columns), 2 + 0.9 * len(rows)
+    width, height = 3.5 + 1.3 * len(columns), 2 + (0.9 if texts else 0.16) * len(rows)
     fig, ax = _axes("", "", width, height)
     low, high = limits
     signed = low is not None and low < 0
-    image = ax.imshow(values, cmap="PuOr" if signed else "Blues", vmin=low, vmax=high)
+    shape = {"aspect": "equal" if texts else "auto"}
+    image = ax.imshow(values, cmap="PuOr" if signed else "Blues", vmin=low, vmax=high, **shape)
     ax.set_xticks(range(len(columns)), columns)
     ax.set_yticks(range(len(rows)), rows)
     ax.grid(False)
     fig.colorbar(image, label=label)
-    for (row, column), value in np.ndenumerate(values):
+    for (row, column), value in np.ndenumerate(values if texts else np.empty((0, 0))):
         dark = np.dot(image.cmap(image.norm(value))[:3], (0.299, 0.587, 0.114)) < 0.5
         color = "white" if dark else "black"
         ax.text(column, row, texts[row][column], ha="center", va="center", color=color)

@@ -20,7 +20,8 @@ from . import settings
 from .encoding import IGNORE, collate, length_grouped_batches
 from .errors import WorkbookError
 
-Regularizer = Callable[[torch.nn.Module], float]
+# Called with the learning float32 weights by name, when the backward pass has filled their .grad.
+Regularizer = Callable[[dict[str, torch.nn.Parameter]], float]
 
 
 @dataclasses.dataclass
@@ -77,10 +78,16 @@ class MasterAdamW(torch.optim.AdamW):
         return self.param_groups[0]["params"]
 
     @torch.no_grad()
-    def step(self, closure=None):
-        """Update the copies from the working weights' gradients, and the working weights."""
+    def collect(self) -> None:
+        """Move the working weights' gradients to the copies, where float32 keeps what is added."""
         for master, weight in zip(self.masters, self.working, strict=True):
-            master.grad = None if weight.grad is None else weight.grad.float()
+            if weight.grad is not None:
+                master.grad, weight.grad = weight.grad.float(), None
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        """Update the copies from the gradients, and the working weights from the copies."""
+        self.collect()
         super().step(closure)
         torch._foreach_copy_(self.working, self.masters)
 
@@ -190,6 +197,7 @@ class Trainer:
 
     accelerator: Accelerator
     model: torch.nn.Module
+    weights: dict[str, torch.nn.Parameter]
     optimizer: torch.optim.Optimizer
     schedule: torch.optim.lr_scheduler.LRScheduler
     regularizers: Sequence[Regularizer]
@@ -211,9 +219,10 @@ class Trainer:
             raise WorkbookError(
                 "The loss is not a finite number: lower the learning rate or look for broken rows."
             )
-        penalty = sum(regularizer(self.model) for regularizer in self.regularizers)
-        learning = [p for p in self.model.parameters() if p.requires_grad]
-        norm = float(self.accelerator.clip_grad_norm_(learning, self.clip))
+        if isinstance(self.optimizer, MasterAdamW):
+            self.optimizer.collect()
+        penalty = sum(regularizer(self.weights) for regularizer in self.regularizers)
+        norm = float(self.accelerator.clip_grad_norm_(list(self.weights.values()), self.clip))
         lr = self.schedule.get_last_lr()[0]
         self.optimizer.step()
         self.schedule.step()
@@ -247,7 +256,8 @@ def fit(
     `requires_grad` learn. After each epoch the validation loss (nats per learned token) and
     `metric(model)` are measured; with `patience`, training stops after that many epochs without a
     lower validation loss and the best weights come back. A regularizer is called after the
-    backward pass, adds its gradient to `.grad` and returns its value. Raises WorkbookError for no
+    backward pass with the learning float32 weights by name; it adds its gradient to their `.grad`
+    and returns its value. Raises WorkbookError for no
     examples, for `patience` without `validation`, and when the loss stops being a number.
     Taught in notebook 03.
     """
@@ -261,11 +271,13 @@ def fit(
     history = History()
     accelerator = Accelerator(cpu=settings.device().type == "cpu")
     with working_precision(model, lr, weight_decay) as optimizer:
-        best = _Best(optimizer.param_groups[0]["params"], patience)
+        learning = optimizer.param_groups[0]["params"]  # float32 in either precision
+        best = _Best(learning, patience)
+        names = [name for name, weight in model.named_parameters() if weight.requires_grad]
+        weights = dict(zip(names, learning, strict=True))
         schedule = get_linear_schedule_with_warmup(optimizer, round(warmup * total), total)
-        trainer = Trainer(
-            accelerator, accelerator.prepare(model), optimizer, schedule, regularizers, clip
-        )
+        prepared = accelerator.prepare(model)
+        trainer = Trainer(accelerator, prepared, weights, optimizer, schedule, regularizers, clip)
         with tqdm(total=total, disable=not progress, unit="step", leave=False) as bar:
             for epoch in range(1, epochs + 1):
                 stream = batches_of(examples, batch_size, generator)
@@ -277,7 +289,7 @@ def fit(
                     break
         best.restore()
     # Cycles keep the optimizer's gigabyte alive until the collector runs: it would add to the next.
-    del trainer, optimizer, schedule, accelerator, best
+    del trainer, optimizer, schedule, accelerator, best, prepared, learning, weights
     gc.collect()
     model.eval()
     return history

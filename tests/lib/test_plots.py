@@ -47,12 +47,13 @@ def figures():
         "zero": plots.curve(ROWS, "seed", "acc", baseline=bands[0], log=True, **options),
         "bars": plots.bars([0.8, 0.9], bands, ["prompt", "tuned"], xlabel="accuracy", reference=0),
         "confusion": plots.confusion([[8, 2], [1, 9]], names),
+        "tradeoff": plots.tradeoff([{"label": "a", "x": 0.8, "y": bands[0]}], "new", "kept"),
         "heatmap": plots.heatmap([[1, -2], [0, np.nan]], names, names, label="change", xlabel="to"),
         "losses": plots.losses(history),
     }
 
 
-@pytest.mark.parametrize("name", ["curve", "zero", "bars", "confusion", "losses"])
+@pytest.mark.parametrize("name", ["curve", "zero", "bars", "confusion", "losses", "tradeoff"])
 def test_axes_are_labelled_and_colours_are_those_of_the_palette(name):
     ax = figures()[name].axes[0]
     assert ax.get_xlabel() and (ax.get_ylabel() or ax.get_yticklabels())
@@ -102,6 +103,25 @@ def test_heatmap_of_both_signs_has_its_scale_around_zero():
     ax = figures()["heatmap"].axes[0]
     assert ax.images[0].get_clim() == (-2, 2)
     assert [text.get_text() for text in ax.texts] == ["1.00", "-2.00", "0.00", ""]
+
+
+def test_a_heatmap_of_many_rows_is_low_and_has_no_text():
+    fig = plots.heatmap(np.eye(30), range(30), "ab" * 15, label="change", digits=None)
+    assert not fig.axes[0].texts
+    assert fig.get_figheight() < 8
+
+
+def test_tradeoff_names_each_point_and_draws_both_intervals():
+    points = [
+        {"label": f"method {i}", "x": Interval(0.8, 0.7, 0.85), "y": 0.1 * i} for i in range(13)
+    ]
+    fig = plots.tradeoff(points, "sentiment", "retained")
+    assert legend(fig) == [point["label"] for point in points]
+    marks = [container.lines[0] for container in fig.axes[0].containers]
+    assert len({(mark.get_color(), mark.get_marker()) for mark in marks}) == len(points)
+    horizontal, vertical = fig.axes[0].containers[1].lines[2]
+    np.testing.assert_allclose(horizontal.get_segments()[0], [[0.7, 0.1], [0.85, 0.1]])
+    np.testing.assert_allclose(vertical.get_segments()[0], [[0.8, 0.1], [0.8, 0.1]])
 
 
 def test_losses_mark_the_lowest_validation_loss():

@@ -138,12 +138,14 @@ def test_metric_and_callback_are_called(tiny_model, examples):
     assert calls == [1, 2, 3]
 
 
-def test_a_regularizer_pulls_the_weights(tiny_model, examples):
+def test_a_regularizer_pulls_the_weights(tiny_model, examples, precision):
     """A regularizer that only pulls towards zero must leave smaller weights than none."""
 
-    def shrink(model):
-        for p in model.parameters():
-            p.grad.add_(100 * p)
+    def shrink(weights):
+        assert set(weights) == dict(tiny_model.named_parameters()).keys()
+        assert {weight.dtype for weight in weights.values()} == {torch.float32}
+        for weight in weights.values():
+            weight.grad.add_(100 * weight)
         return 1.0
 
     free = copy.deepcopy(tiny_model)

@@ -1,0 +1,51 @@
+"""The trained models that several notebooks use; the first one that needs a model trains it."""
+
+from collections.abc import Callable
+
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from . import encoding, models, runcache, settings, tasks
+from .errors import WorkbookError
+from .training import History
+
+# What tunes each run. Notebook 03 spells out the first one on the page.
+RUNS = {
+    "sentiment-full": {
+        "task": "sentiment",
+        "template": "question",
+        "examples": {"smoke": 16, "default": 250, "full": 1000},
+        "validation": {"smoke": 16, "default": 100, "full": 100},
+        "options": {"lr": 5e-5, "seed": 0},
+    },
+}
+
+
+def load(
+    name: str, on_step: Callable[[History], None] | None = None
+) -> tuple[torch.nn.Module, PreTrainedTokenizerBase, History]:
+    """Return the tuned model of this name, its tokenizer and its training history.
+
+    It comes from the run cache, or is trained now. Raises WorkbookError for an unknown name.
+    """
+    if name not in RUNS:
+        raise WorkbookError(f"There is no shared run {name!r}: choose one of {', '.join(RUNS)}.")
+    model, tokenizer = models.load()
+    train, validation = (encoded(name, tokenizer, split) for split in ("train", "validation"))
+    history = runcache.fit(
+        name, model, train, validation=validation, on_step=on_step, **RUNS[name]["options"]
+    )
+    return model, tokenizer, history
+
+
+def encoded(name: str, tokenizer: PreTrainedTokenizerBase, split: str) -> list[dict]:
+    """Return the encoded examples that a run learns from ("train") or is watched by."""
+    run = RUNS[name]
+    task = tasks.load_task(run["task"])
+    if split == "train":
+        count = run["examples"][settings.scale()]
+        rows = tasks.draw(task.splits["train"], count, seed=run["options"]["seed"])
+    else:
+        rows = task.splits[split].select(range(run[split][settings.scale()]))
+    render = task.template(run["template"]).render
+    return encoding.encode_pairs(tokenizer, map(render, rows))
