@@ -107,6 +107,17 @@ def count_parameters(model: torch.nn.Module) -> Parameters:
     return Parameters(sum(n for n, _ in sizes), sum(n for n, trainable in sizes if trainable))
 
 
+def cast_weights(model: torch.nn.Module, dtype: torch.dtype) -> dict[str, torch.Tensor]:
+    """Cast all weights and return the tensors that they had before, by name.
+
+    Buffers keep their format: rotary frequencies rounded to bfloat16 would misplace every token.
+    """
+    before = {name: weight.data for name, weight in model.named_parameters()}
+    for weight in model.parameters():
+        weight.data = weight.data.to(dtype)
+    return before
+
+
 def snapshot(model: torch.nn.Module) -> dict[str, torch.Tensor]:
     """Return a copy of all weights and buffers in CPU memory, tied ones once."""
     return {name: tensor.detach().to("cpu", copy=True) for name, tensor in _tensors(model).items()}

@@ -1,6 +1,7 @@
 """Trained weights and measured numbers kept between runs, found by what went into them."""
 
 import dataclasses
+import functools
 import hashlib
 import inspect
 import json
@@ -13,13 +14,19 @@ import torch
 from datasets.fingerprint import Hasher
 from safetensors.torch import load_file, save_file
 
-from . import encoding, metrics, scoring, settings, templates, training
+from . import settings, training
 from .assets import atomic_path
 from .errors import WorkbookError
 from .hashing import code_hash
 from .training import History
 
 LIMIT_BYTES = 5_000_000_000  # least recently used weights go first
+LIBRARY = Path(__file__).parent
+# What decides over trained weights, and over any measured number.
+TRAINING_CODE = ("encoding.py", "templates.py", "training.py", "forgetting/remedies.py")
+MEASURING_CODE = (
+    *TRAINING_CODE, "scoring.py", "metrics.py", "answers.py", "grading.py", "forgetting/*.py"
+)  # fmt: skip
 
 
 def runs_dir() -> Path:
@@ -29,10 +36,11 @@ def runs_dir() -> Path:
     return folder
 
 
-def library_hash() -> str:
-    """Return a hash of the code that makes numbers: a change in it invalidates the cache."""
-    modules = (encoding, training, scoring, templates, metrics)
-    return _hash([code_hash(inspect.getsource(module)) for module in modules])
+@functools.cache
+def library_hash(*patterns: str) -> str:
+    """Return a hash of the library's files of these patterns: what they made is theirs alone."""
+    files = [path for pattern in patterns for path in sorted(LIBRARY.glob(pattern))]
+    return _hash([code_hash(path.read_text(encoding="utf-8")) for path in files])
 
 
 def fingerprint(model: torch.nn.Module) -> str:
@@ -59,10 +67,10 @@ def _describe(value):
     return value
 
 
-def key_of(name: str, inputs: dict) -> str:
-    """Return the cache key of a named run with its inputs, scale, precision and library code."""
+def key_of(name: str, inputs: dict, code: Sequence[str] = MEASURING_CODE) -> str:
+    """Return the cache key of a named run with its inputs, precision and the library's code."""
     parts = {key: _describe(value) for key, value in inputs.items()}
-    context = (library_hash(), str(settings.working_dtype()), torch.__version__)
+    context = (library_hash(*code), str(settings.working_dtype()), torch.__version__)
     return f"{name}-{_hash([sorted(parts.items()), context])}"
 
 
@@ -92,7 +100,8 @@ def fit(name: str, model: torch.nn.Module, examples: Sequence[dict], **settings_
     `progress`) do not make another run.
     """
     watching = {k: settings_.pop(k) for k in ("on_step", "progress") if k in settings_}
-    key = key_of(name, {"model": model, "examples": list(examples), **settings_})
+    inputs = {"model": model, "examples": list(examples), **settings_}
+    key = key_of(name, inputs, TRAINING_CODE)
     weights, numbers = runs_dir() / f"{key}.safetensors", runs_dir() / f"{key}.json"
     if weights.exists() and numbers.exists():
         return _load_run(name, model, weights, numbers)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from transformers import DynamicCache
 
-from . import settings
+from . import models, settings
 from .encoding import format_completion, format_prompt, pad_right, token_ids
 from .errors import WorkbookError
 
@@ -295,4 +295,9 @@ def working_copy(model: torch.nn.Module) -> Iterator[torch.nn.Module]:
     Where that is float32 it is the model itself; otherwise a cast copy that is dropped afterwards.
     """
     dtype = settings.working_dtype()
-    yield model if dtype == torch.float32 else copy.deepcopy(model).to(dtype)
+    if dtype == torch.float32:
+        yield model
+        return
+    working = copy.deepcopy(model)
+    models.cast_weights(working, dtype)
+    yield working

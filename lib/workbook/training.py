@@ -16,7 +16,7 @@ from accelerate import Accelerator
 from tqdm.auto import tqdm
 from transformers import get_linear_schedule_with_warmup
 
-from . import settings
+from . import models, settings
 from .encoding import IGNORE, collate, length_grouped_batches
 from .errors import WorkbookError
 
@@ -111,18 +111,15 @@ def working_precision(model: torch.nn.Module, lr: float, weight_decay: float):
     if dtype == torch.float32:
         yield torch.optim.AdamW(parameters, **options)
         return
-    kept = {name: p.detach() for name, p in model.named_parameters() if not p.requires_grad}
     optimizer = MasterAdamW(parameters, **options)
-    model.to(dtype)
+    float32 = models.cast_weights(model, dtype)
     try:
         yield optimizer
     finally:
-        model.float()
+        for name, parameter in model.named_parameters():
+            parameter.data = float32[name]  # frozen ones are bit for bit what they were
         with torch.no_grad():
             torch._foreach_copy_(parameters, optimizer.masters)
-            for name, parameter in model.named_parameters():
-                if name in kept:
-                    parameter.copy_(kept[name])
 
 
 def completion_loss(model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:

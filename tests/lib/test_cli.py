@@ -109,8 +109,9 @@ def test_measure_without_a_sweep_is_told(course):
 
 def test_cache_is_listed_and_cleared(monkeypatch):
     cleared = []
-    entries = lambda: [{"name": "abc", "bytes": 12}]
-    module = types.SimpleNamespace(entries=entries, clear=lambda: cleared.append(True) or 2e9)
+    module = types.SimpleNamespace(
+        entries=lambda: [{"name": "abc", "bytes": 12}], clear=lambda: cleared.append(True) or 2e9
+    )
     monkeypatch.setitem(sys.modules, "workbook.runcache", module)
     monkeypatch.setattr("workbook.runcache", module, raising=False)
     assert "abc" in runner.invoke(cli.app, ["cache"]).stdout

@@ -32,7 +32,10 @@ def no_screen():
 def outputs(monkeypatch):
     """What is displayed: pairs of data and metadata."""
     shown = []
-    show = lambda data, metadata, raw: shown.append((data, metadata))
+
+    def show(data, metadata, raw):
+        shown.append((data, metadata))
+
     monkeypatch.setattr(plots, "display", show)
     return shown
 

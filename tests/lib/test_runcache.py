@@ -27,7 +27,6 @@ def examples(tiny_tokenizer):
     return encoding.encode_pairs(tiny_tokenizer, pairs, style="plain")
 
 
-
 def test_a_remembered_result_is_computed_once(capsys):
     calls = []
 
@@ -163,3 +162,16 @@ def test_damaged_numbers_do_not_count(tiny_model, examples, empty_cache):
     numbers.unlink()
     runcache.fit("run", tiny_model, examples, progress=False)
     assert json.loads(next(empty_cache.glob("run*.json")).read_text())["seconds"] > 0
+
+
+def test_each_file_of_measuring_code_exists_and_counts():
+    """A pattern without a file would leave a module out without a word."""
+    for pattern in runcache.MEASURING_CODE:
+        assert list(runcache.LIBRARY.glob(pattern)), pattern
+    every = {path.name for p in runcache.MEASURING_CODE for path in runcache.LIBRARY.glob(p)}
+    assert {"training.py", "scoring.py", "panel.py", "grading.py"} <= every
+    assert runcache.library_hash("training.py") != runcache.library_hash("scoring.py")
+
+
+def test_weights_do_not_depend_on_how_they_are_measured():
+    assert not {"scoring.py", "metrics.py", "grading.py"} & set(runcache.TRAINING_CODE)

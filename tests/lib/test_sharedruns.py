@@ -2,7 +2,7 @@
 
 import pytest
 
-from workbook import models, runcache, settings, sharedruns, tasks
+from workbook import models, settings, sharedruns, tasks
 from workbook.errors import WorkbookError
 
 
@@ -52,5 +52,11 @@ def test_notebook_03_spells_out_the_same_run():
     [source] = (settings.repo_root() / "notebooks" / "source").glob("03_*.py")
     text = source.read_text(encoding="utf-8")
     sizes = run["examples"]
-    assert 'LESSON = settings.pick(smoke={smoke}, default={default}, full={full})'.format(**sizes) in text
-    assert f'"sentiment-full", model, examples, lr={run["options"]["lr"]:.0e}'.replace("e-0", "e-") in text
+    assert (
+        "LESSON = settings.pick(smoke={smoke}, default={default}, full={full})".format(**sizes)
+        in text
+    )
+    assert (
+        f'"sentiment-full", model, examples, lr={run["options"]["lr"]:.0e}'.replace("e-0", "e-")
+        in text
+    )

@@ -147,7 +147,8 @@ def test_other_domains_are_all_test_and_unlike_the_movies(reviews, domain):
 
 def test_review_files_are_cleaned_and_cut_by_valence(tmp_path, monkeypatch):
     lines = ["1\t1.0\t She said  ''Yes &amp; no'' \r", "2\t-1\tPlain bad thing\r",
-             "3\t0.5\tMiddling caf\u00e9\r", "4\t0.75\tleft out\r", "5\t2\tplain BAD thing!\r"]  # fmt: skip
+             "3\t0.5\tMiddling caf\u00e9\r", "4\t0.75\tleft out\r",
+             "5\t2\tplain BAD thing!\r"]  # fmt: skip
     for file in tasks.REVIEW_FILES.values():
         (tmp_path / file).write_text("\n".join(lines), encoding="utf-8", newline="")
     (tmp_path / tasks.REVIEW_FILES["movies"]).write_text("1\t-0.99\tnothing\n1\t3\tx")
@@ -166,6 +167,7 @@ def test_review_files_are_cleaned_and_cut_by_valence(tmp_path, monkeypatch):
 
 # Kinds with fewer test rows than 100: a panel, and long rows that are dear to write.
 SMALL = {"instructions": 90, "dialogue": 50}
+
 
 @pytest.mark.parametrize("name", AUTHORED)
 def test_authored_tasks_load_whole(name):
