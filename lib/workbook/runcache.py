@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from datasets.fingerprint import Hasher
-from safetensors.torch import load_file, save_file
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 from . import settings, training
 from .assets import atomic_path
@@ -120,7 +121,10 @@ def fit(name: str, model: torch.nn.Module, examples: Sequence[dict], **settings_
 def _load_run(name, model, weights: Path, numbers: Path) -> History:
     """Load a cached run's weights into the model and return its history."""
     kept = json.loads(numbers.read_text())
-    model.load_state_dict(load_file(weights), strict=False)
+    tensors = model.state_dict()
+    with safe_open(weights, "pt") as file, torch.no_grad():
+        for key in file.keys():  # one by one, so that the weights are not in memory twice
+            tensors[key].copy_(file.get_tensor(key))
     model.eval()
     weights.touch()  # least recently used goes first
     print(f"{name}: from the run cache (trained in {kept['seconds']:.0f} s on {kept['date']})")

@@ -162,7 +162,7 @@ print(f"by hand {by_hand:.4f}, by the library {by_library:.4f} nats per learned 
 training.seed_everything(0)
 few = tasks.draw(task.splits["train"], settings.pick(smoke=8, default=48, full=48))
 examples = encoding.encode_pairs(tokenizer, map(question.render, few))
-optimizer = torch.optim.AdamW(model.parameters(), lr=5e-5, weight_decay=0.0)
+optimizer = torch.optim.AdamW(model.parameters(), lr=5e-5, weight_decay=0.0, fused=True)
 model.train()
 for first in range(0, len(examples), 8):
     batch = encoding.collate(examples[first : first + 8])
