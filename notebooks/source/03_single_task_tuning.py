@@ -172,7 +172,8 @@ for first in range(0, len(examples), 8):
     optimizer.step()
     optimizer.zero_grad()
     print(f"batch {first // 8 + 1}: loss {loss.item():.3f}")
-del optimizer, loss  # both hold on to memory
+del optimizer, loss, batch  # a gigabyte of running means, and the graph of the last step
+training.release_memory()
 
 # %% [markdown] literature=true
 # ### Exercise 3.2 — one training step

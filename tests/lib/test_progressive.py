@@ -81,14 +81,16 @@ def test_only_the_column_learns_and_the_old_model_comes_back(
         losses.append(training.evaluate_loss(model, examples))
         assert not torch.equal(logits(model, tiny_tokenizer, PROMPTS[0]), base)
     assert losses[1] < 0.7 * losses[0]
-    assert torch.equal(logits(tiny_model, tiny_tokenizer, PROMPTS[0]), base)
     now = models.snapshot(tiny_model)
     assert now.keys() == start.keys()
-    assert all(torch.equal(now[name], tensor) for name, tensor in start.items())
+    assert [name for name, tensor in start.items() if not torch.equal(now[name], tensor)] == []
+    # On a busy machine, equal weights can give outputs that differ in their last bit.
+    after = logits(tiny_model, tiny_tokenizer, PROMPTS[0])
+    torch.testing.assert_close(after, base, rtol=0, atol=1e-6)
     assert {p.dtype for p in column.parameters()} == {torch.float32}
     # Put on again, it knows what it has learned.
     with progressive.attached(tiny_model, column) as model:
-        assert training.evaluate_loss(model, examples) == losses[1]
+        assert training.evaluate_loss(model, examples) == pytest.approx(losses[1], rel=1e-6)
 
 
 def test_every_part_of_the_column_learns(tiny_model, examples, loud):

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from workbook import build, recording
+from workbook import build, models, recording
+from workbook.forgetting import panel
 
 NAMES = sorted(path.stem for path in (build.folder() / "recorded").glob("[0-9][0-9]_*.py"))
 
@@ -31,3 +32,15 @@ def test_recorded_points_come_out_again(name, point, accuracy, share):
     pairs = zip(recorded["predictions"], live["predictions"], strict=True)
     differing = np.mean([before != after for before, after in pairs])
     assert differing <= share
+
+
+@pytest.mark.real_model
+def test_the_untuned_panel_comes_out_again():
+    """The first items of each ability; batches differ in size, so rounding may turn a rare one."""
+    model, tokenizer = models.load()
+    [untuned] = [row for row in recording.load("04_forgetting").rows if row["n"] == 0]
+    for name, recorded in panel.unpack(untuned["panel"]).items():
+        live = panel.ABILITIES[name].measure(model, tokenizer, "test", 8)
+        tolerance = 0.02 if panel.ABILITIES[name].is_loss else 1e-3
+        alike = np.isclose(live, recorded[:8], atol=tolerance)
+        assert alike.sum() >= 7, (name, live, recorded[:8])

@@ -4,6 +4,7 @@ Every ability gives one number for each item, so that two models are compared it
 """
 
 import functools
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -131,8 +132,9 @@ def knowledge(model, tokenizer, split: str, n: int) -> list[float]:
     The others are of the same topic. Nothing is written, so no format is asked for, and the prompt
     is plain text ("Question: … Answer:"), which the pretrained model knows without any tuning.
     """
-    rows = _rows("facts", split, n)
-    choices = [[row["answer"], *_distractors(row, rows)] for row in rows]
+    every = _rows("facts", split, sys.maxsize)
+    rows = every[:n]
+    choices = [[row["answer"], *_distractors(row, every)] for row in rows]
     prompts = _prompts("facts", rows, "plain")
     scores = scoring.score_choices(model, tokenizer, prompts, choices, style="plain")
     # A tie counts against the right answer, which stands first.

@@ -1,0 +1,752 @@
+# %% [markdown] slide="slide" minutes=2
+# # 04 Catastrophic forgetting
+#
+# You make a model better at one thing, measure what it got worse at, and find out what exactly was
+# lost.
+
+# %% [markdown] slide="notes"
+# Vote before anything is measured: the model of notebook 03 learned from 250 film reviews for a
+# minute. Can it still count the rings of the Olympic flag? Explain what a rain check is? Will it even
+# try? Write down the guesses.
+
+# %% [markdown]
+# **Objectives.** Afterwards you can
+#
+# - measure a panel of abilities before and after tuning, item by item,
+# - tell a real loss from the luck of a few items,
+# - separate what a model no longer knows from what it no longer says,
+# - relate forgetting to the learning rate and to the number of examples,
+# - compute backward transfer and forgetting over a sequence of tasks.
+#
+# **Minutes:** 60 to study and 25 for the exercises; the cells need about four on two cores the first
+# time, and seconds after that. **Prerequisites:** [notebook 03](03_single_task_tuning.ipynb).
+
+# %%
+import numpy as np
+import pandas as pd
+
+from workbook import answers, checks, grading, metrics, models, plots, recording
+from workbook import runcache, scoring, settings, sharedruns, tasks
+from workbook.forgetting import continual, drift, panel
+from workbook.templates import few_shot
+
+WRITTEN = settings.pick(smoke=3, default=40, full=60)  # sentences to find names in
+SKIPPED = settings.pick(smoke=("instruction_loss", "text_loss"), default=(), full=())
+
+# %% [markdown] slide="slide" minutes=5 literature=true
+# ## A panel of abilities
+#
+# To see what tuning costs, we must know what was there. The panel asks seven things, none of them
+# twice in the same way. *Facts* come in two forms, and that will matter.
+#
+# | ability | what is asked | number for each item |
+# |---|---|---|
+# | sentiment | is this review positive or negative? | 1 if the right label is likelier |
+# | entities | list the names in this sentence | F1 of the names, in whatever form |
+# | facts, written | a short question | 1 if the written answer contains the fact |
+# | facts, chosen | the same question, nothing to write | 1 if the right answer is likelier than three wrong ones; chance 0.25 |
+# | instructions | an everyday request | ROUGE-L with a good answer |
+# | loss on instructions | the same request, with that answer | nats per token, lower is better |
+# | loss on newspaper text | nothing, plain text | nats per token, lower is better |
+
+# %% [markdown] slide="notes"
+# Let the room find the weak points of the panel. The model's maker had already tuned it on
+# instructions, and it was stored in four bits once, so "before" is no blank page: some forgetting
+# has happened before we came. What we measure is only what our own minute adds.
+
+# %%
+ASKED = [("sentiment", 0), ("entities", 0), ("facts", 0), ("instructions", 2), ("instructions", 7)]
+
+
+def write(model, prompts, tokens):
+    """Return the text that the model writes after each prompt."""
+    with scoring.working_copy(model) as working:
+        return {"texts": scoring.generate(working, tokenizer, prompts, max_new_tokens=tokens)}
+
+
+def prompt_of(name, index):
+    """Return the prompt of one test row of a task."""
+    task = tasks.load_task(name)
+    return task.template("question").render(task.splits["test"][index]).prompt
+
+
+# %%
+model, tokenizer = models.load()
+prompts = [prompt_of(*asked) for asked in ASKED]
+answers_before = runcache.remember(
+    "04 answers, untuned", write, model=model, prompts=prompts, tokens=40
+)["texts"]
+for prompt, answer in zip(prompts, answers_before, strict=True):
+    print(f"ASKED   {prompt}\nANSWER  {answer}\n")
+
+# %% [markdown]
+# The untuned model answers in sentences, at length, not always rightly. So the panel must not ask
+# for a form that nobody taught: a sentence that *contains* the fact counts. Here is that rule.
+
+# %% [markdown] literature=true
+# ### Exercise 4.1 — scoring that ignores the form
+#
+# **Difficulty:** easy. **Importance:** high. **Minutes:** 6. Does a written answer contain one of
+# the accepted texts, as whole words, whatever the case and the punctuation?
+
+
+# %% exercise="4.1"
+def contains(answer, accepted):
+    """Return True if the answer holds one of the accepted texts as whole words."""
+    # BEGIN SOLUTION
+    import re
+
+    words = " ".join(re.findall(r"\w+", answer.lower()))
+    wanted = [" ".join(re.findall(r"\w+", text.lower())) for text in accepted]
+    return any(f" {text} " in f" {words} " for text in wanted)
+    # END SOLUTION
+
+
+# %% check="4.1"
+checks.nb04.check_contains(contains)
+
+# %% [markdown]
+# <details><summary>Hint 1</summary>
+# Bring both texts into one form first: lower case, words only, one blank between them.
+# </details>
+#
+# <details><summary>Hint 2</summary>
+# With a blank before and after both, <code>in</code> finds whole words only.
+# </details>
+
+# %% [markdown]
+# Now the whole panel, on few items, so that it takes half a minute. Later cells add recorded
+# measurements of the same panel with 1,000 reviews and 120 entities, to say what few items cannot.
+
+
+# %%
+def live_panel(model, skipped):
+    """Return the small panel of the model: a number for each item of each ability."""
+    return panel.measure(model, tokenizer, "live", skip=skipped)
+
+
+before = runcache.remember("04 panel, untuned", live_panel, model=model, skipped=SKIPPED)
+for name, interval in panel.summary(before).items():
+    print(f"{panel.ABILITIES[name].title:24} {interval}   {len(before[name]):3} items")
+
+# %% [markdown] slide="slide" minutes=4
+# ## Why learning one thing can cost another
+#
+# All abilities live in the same weights. The gradient of the sentiment loss says how to move each
+# weight for sentiment; about names, facts and requests it says nothing, so what it does to them is
+# left to chance. This was seen in small networks long ago (McCloskey & Cohen 1989; French 1999) and
+# in tuned language models since (Luo et al. 2023). A model can also keep an ability and no longer
+# *show* it, because it takes every prompt for the new task (Kotha et al. 2023). Watch for that.
+
+# %% [markdown] slide="notes"
+# Draw two loss landscapes over one weight: sentiment falls to the right, facts are flat for a while
+# and then rise. Ask what would have to be added to the loss to be told about the second one. That
+# is notebook 05.
+
+# %%
+del model
+live = plots.LiveLosses()
+model, tokenizer, history = sharedruns.load("sentiment-full", on_step=live)
+live.finish(history, alt="Training loss of notebook 03's run on sentiment: it falls within about ten "
+            "steps and stays low and noisy.")  # fmt: skip
+after = runcache.remember("04 panel, tuned", live_panel, model=model, skipped=SKIPPED)
+live_changes = panel.changes(before, after)
+for name, change in live_changes.items():
+    print(f"{panel.ABILITIES[name].title:24} {change}")
+
+# %% [markdown]
+# Each line is a change with its interval, compared item by item. A *loss* that rises is bad, a score
+# that rises is good. The scores as a picture:
+
+
+# %%
+def changes_figure(changes):
+    """Return the changes of the scores with their intervals, the losses left out."""
+    chosen = {name: c for name, c in changes.items() if not panel.ABILITIES[name].is_loss}
+    titles = [panel.ABILITIES[name].title for name in chosen]
+    return plots.bars(
+        [c.estimate for c in chosen.values()], list(chosen.values()), titles,
+        xlabel="change of the score", reference=0, reference_label="no change",
+    )  # fmt: skip
+
+
+def in_words(changes):
+    """Return the changes as text for a figure's alternative text."""
+    return "; ".join(f"{panel.ABILITIES[n].title} {c.estimate:+.2f}" for n, c in changes.items())
+
+
+plots.show(changes_figure(live_changes), alt="Live, few items, wide intervals. Change after tuning on "
+           f"sentiment: {in_words(live_changes)}.")  # fmt: skip
+
+# %% [markdown] claims=["measured['live_changes']['sentiment'][1] > 0"]
+# Your panel has few items: eight requests, sixteen sentences. That sentiment rose is sure even so. For
+# most other lines the interval includes no change: an honest answer, and not one to build on.
+
+# %% [markdown] slide="slide" minutes=6
+# ## What fell, for sure
+#
+# Recorded with the large panel: your rate, 5e-5, and twice that, where sentiment came out best. Three
+# seeds each drew other reviews in another order. Changes are averaged over the seeds for each item,
+# then compared item by item.
+
+# %% [markdown] slide="notes"
+# Recorded means: measured before by the same code, in notebooks/recorded/04_forgetting.py. Cover the
+# picture and let the room order the abilities by loss first. Then ask which of these losses a user
+# of the sentiment model would ever notice.
+
+# %%
+table = recording.load("04_forgetting").frame
+
+
+def recorded(lr, n=250, epochs=1):
+    """Return the recorded panels of one setting, a panel for each seed."""
+    rows = table[(table.lr == lr) & (table.n == n) & (table.epochs == epochs)]
+    return [panel.unpack(packed) for packed in rows.panel]
+
+
+def pooled(after, before):
+    """Return the change, from an array of item scores a seed to one array before."""
+    return metrics.pooled_interval(np.array(after) - np.array(before))
+
+
+# %%
+[untuned_panel] = recorded(lr=0, n=0, epochs=0)
+changes = {
+    f"{lr:g}": {name: pooled([seed[name] for seed in recorded(lr)], old)
+                for name, old in untuned_panel.items()}
+    for lr in (5e-5, 1e-4)
+}  # fmt: skip
+lines = [
+    (ability.title, len(untuned_panel[name]), np.mean(untuned_panel[name]).round(2),
+     *(str(change[name]) for change in changes.values()))
+    for name, ability in panel.ABILITIES.items()
+]  # fmt: skip
+columns = ["ability", "items", "before", *(f"change at {lr}" for lr in changes)]
+print(pd.DataFrame(lines, columns=columns).to_string(index=False))
+
+# %% [markdown] claims=["0.15 <= measured['changes']['5e-05']['sentiment'][0] <= 0.23", "measured['changes']['5e-05']['entities'][2] < 0", "measured['changes']['5e-05']['facts'][0] < 0 < measured['changes']['5e-05']['facts'][2]", "measured['changes']['5e-05']['instructions'][1] > 0", "0.15 <= measured['changes']['0.0001']['sentiment'][0] <= 0.23", "measured['fell']['0.0001'] == ['entities', 'facts', 'instruction_loss']", "max(abs(measured['changes'][rate]['text_loss'][0]) for rate in ['5e-05', '0.0001']) <= 0.02"]
+# Sentiment gained between 0.15 and 0.23 at both rates. At your rate the F1 of names fell for sure, and
+# written facts probably; ROUGE on instructions even *rose*, since the tuned model is brief and many
+# good answers are short. At twice the rate names, written facts and good answers to instructions all
+# got worse for sure. The loss on newspaper text stayed within 0.02: the language itself is intact.
+
+# %%
+plots.show(changes_figure(changes["0.0001"]), alt="Recorded, three seeds, up to 1,000 items. Change "
+           f"after tuning on sentiment at 1e-4: {in_words(changes['0.0001'])}.")  # fmt: skip
+
+# %% [markdown] literature=true
+# ### Exercise 4.2 — what fell for sure
+#
+# **Difficulty:** easy. **Importance:** high. **Minutes:** 6. From changes with their intervals, name
+# the abilities that certainly got worse. Of some, higher is worse: they are losses.
+
+
+# %% exercise="4.2"
+def got_worse(changes, losses):
+    """Return the names in `changes`, {name: (estimate, low, high)}, that are surely worse.
+
+    `losses` holds the names of those numbers that are better when lower.
+    """
+    # BEGIN SOLUTION
+    return [
+        name
+        for name, (_, low, high) in changes.items()
+        if (low > 0 if name in losses else high < 0)
+    ]
+    # END SOLUTION
+
+
+# %% check="4.2"
+checks.nb04.check_got_worse(got_worse)
+
+# %% [markdown]
+# <details><summary>Hint 1</summary>
+# Sure means that the whole interval lies on the bad side of zero.
+# </details>
+#
+# <details><summary>Hint 2</summary>
+# For a score that is <code>high &lt; 0</code>; for a loss it is <code>low &gt; 0</code>.
+# </details>
+
+# %% [markdown] slide="slide" minutes=5
+# ## Read the answers
+#
+# A score says how much, not what. The same prompts as above, the untuned model's answer and the tuned
+# model's.
+
+# %% [markdown] slide="notes"
+# Give the room a minute to read before you comment. Let somebody describe in one sentence what
+# changed. Length is usually the first thing named.
+
+# %%
+answers_after = runcache.remember(
+    "04 answers, tuned", write, model=model, prompts=prompts, tokens=40
+)["texts"]
+for prompt, old, new in zip(prompts, answers_before, answers_after, strict=True):
+    print(f"ASKED   {prompt}\nBEFORE  {old}\nAFTER   {new}\n")
+lengths = [np.mean([len(text.split()) for text in texts])
+           for texts in (answers_before, answers_after)]  # fmt: skip
+print(f"words in an answer: {lengths[0]:.1f} before, {lengths[1]:.1f} after")
+
+# %% [markdown] claims=["measured['words_before'] > 20", "measured['words_after'] < 15"]
+# Everything the model was taught ended after one word. It answers the review with the label now, and
+# the rest became short as well: fewer than 15 words in the mean, more than 20 before. It still tries
+# to do what it is asked, and what it could not do before it cannot do now.
+
+# %% [markdown] slide="slide" minutes=7
+# ## Knowledge or form?
+#
+# A wrong answer has two causes: the model no longer knows, or it knows and no longer says so. Two
+# tests tell them apart. First, facts: *written* needs both, *chosen* only that the right answer is
+# likelier than three others. Both use the same 120 questions, so each question is its own control.
+
+# %% [markdown] slide="notes"
+# The difference in the last line subtracts one change from the other, question by question. If it is
+# below zero, part of what was lost in writing is not lost in choosing: it is form. Choosing is also
+# the easier test, one of four, so do not read it as a proof that every fact is still there.
+
+# %%
+facts_changes = {}
+for lr in (5e-5, 1e-4):
+    written, chosen = (
+        np.array([seed[name] for seed in recorded(lr)]) - np.array(untuned_panel[name])
+        for name in ("facts", "knowledge")
+    )
+    parts = {"written": written, "chosen": chosen, "difference": written - chosen}
+    facts_changes[f"{lr:g}"] = {name: metrics.pooled_interval(part) for name, part in parts.items()}
+    for name, change in facts_changes[f"{lr:g}"].items():
+        print(f"learning rate {lr:<7g} {name:11} {change}")
+
+# %% [markdown] claims=["measured['facts_changes']['5e-05']['difference'][2] < 0", "measured['facts_changes']['0.0001']['difference'][2] < 0", "measured['facts_changes']['5e-05']['chosen'][0] > 0", "measured['facts_changes']['0.0001']['chosen'][0] > 0"]
+# At both rates writing fell against choosing, with an interval below 0, and the right answer was
+# chosen no less often than before. So these facts are not gone: they are no longer *said*.
+
+# %% [markdown] slide="slide" minutes=6
+# ## How fast you learn, and how much you forget
+#
+# A larger learning rate moves the weights further. Is there a rate that learns sentiment and spares
+# the rest? First your own run: the same 250 reviews at twice the rate.
+
+# %% [markdown] slide="notes"
+# A good minute of waiting the first time. Ask meanwhile: if forgetting grows faster with the rate
+# than the gain does, what is the best rate? And who would have noticed, with sentiment accuracy as
+# the only number on the screen?
+
+# %%
+del model
+model, tokenizer = models.load()
+live = plots.LiveLosses()
+examples = sharedruns.encoded("sentiment-full", tokenizer, "train")
+history = runcache.fit("04 high rate", model, examples, lr=1e-4, seed=0, on_step=live)
+live.finish(history, alt="Training loss of your run at the learning rate 1e-4: it falls within about "
+            "ten steps and stays low and noisy.")  # fmt: skip
+hot = runcache.remember("04 panel, high rate", live_panel, model=model, skipped=SKIPPED)
+hot_sentiment = metrics.paired_interval(hot["sentiment"], before["sentiment"])
+hot_retained = metrics.paired_interval(panel.retained(hot), panel.retained(before))
+print(f"your run: sentiment {hot_sentiment}, names and facts {hot_retained}")
+
+# %% [markdown]
+# The recorded runs, three seeds at each of three rates. *Names and facts* is the mean over the items
+# of the two abilities that the model has to write out and that fell: entities and written facts.
+
+# %%
+points, rates = [], {}
+for lr in (2e-5, 5e-5, 1e-4):
+    seeds = recorded(lr)
+    change = {n: pooled([s[n] for s in seeds], untuned_panel[n]) for n in panel.ABILITIES}
+    kept = [panel.retained(seed) for seed in seeds]
+    change["retained"] = pooled(kept, panel.retained(untuned_panel))
+    rates[f"{lr:g}"] = change
+    for seed, rest in zip(seeds, kept, strict=True):
+        gain = np.mean(seed["sentiment"]) - np.mean(untuned_panel["sentiment"])
+        loss = rest.mean() - panel.retained(untuned_panel).mean()
+        points += [{"rate": lr * 1e5, "ability": "sentiment", "change": gain},
+                   {"rate": lr * 1e5, "ability": "names and facts", "change": loss}]  # fmt: skip
+print(pd.DataFrame(rates).map(str).to_string())
+
+# %%
+figure = plots.curve(
+    points, "rate", "change", series="ability", baseline=0, baseline_label="untuned", log=True,
+    dot=[(10, hot_sentiment), (10, hot_retained)],
+    xlabel="learning rate (units of 1e-5)", ylabel="change of the score",
+)  # fmt: skip
+told = "; ".join(f"{lr}: sentiment {c['sentiment'].estimate:+.2f}, names and facts {c['retained'].estimate:+.2f}"
+                 for lr, c in rates.items())  # fmt: skip
+plots.show(figure, alt=f"Recorded changes against the untuned model by learning rate. {told}. Stars "
+           f"mark your run: {hot_sentiment.estimate:+.2f} and {hot_retained.estimate:+.2f}.")  # fmt: skip
+
+# %% [markdown] claims=["measured['rates']['2e-05']['sentiment'][0] >= 0.16", "measured['rates']['2e-05']['retained'][1] < 0 < measured['rates']['2e-05']['retained'][2]", "measured['rates']['5e-05']['retained'][2] < 0", "measured['rates']['0.0001']['retained'][0] < measured['rates']['5e-05']['retained'][0] < measured['rates']['2e-05']['retained'][0]", "measured['rates']['0.0001']['sentiment'][0] - measured['rates']['2e-05']['sentiment'][0] <= 0.04"]
+# Already the lowest rate gains at least 0.16 in sentiment, and what it costs cannot be told from zero.
+# Each step up costs more names and facts and adds little: no more than 0.04 of sentiment from the
+# lowest rate to the highest. The cheapest remedy is a rate no higher than it must be.
+#
+# And is it the *steps* or the *data*? Compare 250 reviews once with 63 four times: 32 steps each.
+
+# %%
+once, often = recorded(5e-5), recorded(5e-5, n=63, epochs=4)
+often_against_once = {}
+for name in panel.ABILITIES:
+    old, first, second = (np.array([p[name] for p in panels])
+                          for panels in ([untuned_panel], once, often))  # fmt: skip
+    often_against_once[name] = pooled(second, first.mean(axis=0))
+    print(f"{name:17} 250 × 1 {pooled(first, old)}   63 × 4 {pooled(second, old)}   "
+          f"difference {often_against_once[name]}")  # fmt: skip
+
+# %% [markdown] claims=["max(abs(measured['often_against_once'][name][0]) for name in ['sentiment', 'entities', 'facts', 'knowledge']) <= 0.03", "measured['often_against_once']['sentiment'][0] > 0"]
+# Equal steps, a quarter of the reviews: no score ends more than 0.03 apart, and sentiment not lower.
+# So what counts here is how far the steps carry the weights, not how many reviews they come from.
+
+# %% [markdown] slide="slide" minutes=5
+# ## Can a prompt bring it back?
+#
+# If only the form was lost, then three solved sentences in the prompt, which show the form, should
+# give the names back to the model of your last run. Nothing is trained here: this is notebook 01's
+# few-shot prompt. It also looks unlike the reviews, which is the idea of conjugate prompting.
+
+# %% [markdown] slide="notes"
+# Have the room predict both rows before you run the cells: the fall without shots, the fall with
+# them. Few sentences, live: the intervals are wide, and the recorded table above is the firm one.
+
+# %%
+entities = tasks.load_task("entities")
+sentences = list(entities.splits["test"].select(range(WRITTEN)))
+shown = list(tasks.draw(entities.splits["train"], 3, seed=0, balanced_by="topic"))
+prompts_by_shots = {
+    0: [entities.template("question").render(row).prompt for row in sentences],
+    3: [few_shot(entities.template("plain"), shown, row).prompt for row in sentences],
+}
+
+
+def list_names(model, prompts, style):
+    """Return what the model writes after each prompt, up to an empty line."""
+    with scoring.working_copy(model) as working:
+        texts = scoring.generate(working, tokenizer, prompts, style=style, max_new_tokens=32)
+    return {"texts": [text.split("\n\n")[0] for text in texts]}
+
+
+# %%
+untuned, _ = models.load()
+texts = {}
+for shots, style in ((0, "chat"), (3, "plain")):
+    for when, each in (("untuned", untuned), ("tuned", model)):
+        texts[shots, when] = runcache.remember(
+            f"04 names, {shots} shots, {when}", list_names,
+            model=each, prompts=prompts_by_shots[shots], style=style,
+        )["texts"]  # fmt: skip
+for key, written_texts in texts.items():
+    print(f"{key[0]} shots, {key[1]:8} {written_texts[0]!r}")
+
+# %%
+truth = [{kind: row[kind] for kind in answers.KINDS} for row in sentences]
+names = [sum(row.values(), []) for row in truth]
+f1 = {key: [grading.name_f1(*pair) for pair in zip(each, names, strict=True)]
+      for key, each in texts.items()}  # fmt: skip
+spans = {when: metrics.span_counts(map(answers.parse_entities, texts[3, when]), truth)
+         for when in ("untuned", "tuned")}  # fmt: skip
+name_changes = {shots: metrics.paired_interval(f1[shots, "tuned"], f1[shots, "untuned"])
+                for shots in (0, 3)}  # fmt: skip
+for shots, change in name_changes.items():
+    means = [np.mean(f1[shots, when]) for when in ("untuned", "tuned")]
+    print(f"{shots} shots: F1 of names {means[0]:.2f} before, {means[1]:.2f} after, change {change}")
+span_f1 = {when: metrics.micro_f1(*counts.T) for when, counts in spans.items()}
+print("3 shots, span F1 (names in the right kind): "
+      + ", ".join(f"{when} {value:.2f}" for when, value in span_f1.items()))  # fmt: skip
+
+# %% [markdown] claims=["measured['name_change_zero_shot'][2] < 0", "measured['name_change_three_shot'][1] < 0 < measured['name_change_three_shot'][2]"]
+# Without shots names fell for sure; with three the change cannot be told from zero: a habit covers an
+# ability that is there. In the tuned model's first answer even the capitals went, as in its labels, and
+# our score counts capitalized words only, so part of the loss is spelling.
+
+# %% [markdown] slide="slide" minutes=7
+# ## A sequence of tasks
+#
+# The recorded runs learn four tasks in turn, 120 examples each: entities, facts, topic, sentiment.
+# After each one all four are tested by their own metrics, which do ask for the form. The matrix shows
+# what is learned, and what becomes of it.
+
+# %% [markdown] slide="notes"
+# Read the matrix aloud: down a column is the life of one task, the diagonal is the moment when it has
+# just been trained, below it is memory, above it is a gain before any training (often the habit of
+# answering briefly). Three seeds, mean shown; notebooks/recorded/04_sequence.py.
+
+# %%
+sequence = recording.load("04_sequence")
+order = sequence.settings["sequence"]
+matrices = np.array([row["matrix"] for row in sequence.rows])  # [seeds, stages, tasks]
+mean = matrices.mean(axis=0)
+figure = plots.heatmap(
+    mean, ["untuned", *(f"after {name}" for name in order)], order,
+    label="score (accuracy, exact match, F1)", xlabel="tested on", ylabel="tuned so far",
+)  # fmt: skip
+plots.show(figure, alt="Recorded score of four tasks, mean of three seeds. Just trained against at the "
+           "end of the sequence: " + ", ".join(
+               f"{name} {mean[i + 1, i]:.2f} and {mean[-1, i]:.2f}" for i, name in enumerate(order)
+           ) + ".")  # fmt: skip
+
+# %% [markdown]
+# Four numbers sum such a matrix up (Lopez-Paz & Ranzato 2017; Chaudhry et al. 2018). Without the
+# untuned row: *ACC*, the mean of the last row; *BWT*, backward transfer, the last row minus the
+# diagonal, over all tasks but the last; *FWT*, forward transfer, the score just before a task's own
+# training minus the untuned score, over all but the first; *forgetting*, the best score in earlier
+# rows minus the last row.
+
+# %%
+measures = pd.DataFrame(
+    {
+        "ACC": continual.average_accuracy(m[1:]),
+        "BWT": continual.backward_transfer(m[1:]),
+        "FWT": continual.forward_transfer(m[1:], untrained=m[0]),
+        "forgetting": continual.forgetting(m[1:]),
+    }
+    for m in matrices
+)
+print(measures.round(3).to_string())
+print(f"\nmean\n{measures.mean().round(3).to_string()}")
+
+# %% [markdown] claims=["max(measured['bwt']) < 0", "min(measured['fwt']) > 0", "measured['matrix'][1][0] > 0.55", "measured['matrix'][2][0] < 0.3", "measured['matrix'][4][0] > 0.45", "sum(1 for score in measured['learned_last'] if score < 0.6) == 1", "sum(1 for score in measured['learned_last'] if score > 0.8) == 2"]
+# In every seed BWT is negative: the sequence forgets. FWT is positive, mostly through *topic*. Names
+# stand above 0.55 once learned, below 0.3 after facts and above 0.45 at the end, although no name came
+# again: hidden, not gone. One seed of three learned the last task badly (below 0.6, the others above
+# 0.8): fifteen steps are few.
+
+# %% [markdown] literature=true
+# ### Exercise 4.3 — backward transfer
+#
+# **Difficulty:** medium. **Importance:** high. **Minutes:** 8. Row i holds the scores after task i was
+# trained, column j the scores on task j, and there are as many rows as columns.
+
+
+# %% exercise="4.3"
+def backward_transfer(matrix):
+    """Return BWT of a square array of scores [trained so far, tested on]."""
+    # BEGIN SOLUTION
+    return (matrix[-1] - matrix.diagonal())[:-1].mean()
+    # END SOLUTION
+
+
+# %% check="4.3"
+checks.nb04.check_backward_transfer(backward_transfer)
+
+# %% [markdown]
+# <details><summary>Hint 1</summary>
+# <code>matrix.diagonal()</code> holds each task's score just after its own training.
+# </details>
+#
+# <details><summary>Hint 2</summary>
+# The last task had no later training: leave it out before you take the mean.
+# </details>
+
+# %% [markdown] literature=true
+# ### Exercise 4.4 — forgetting
+#
+# **Difficulty:** medium. **Importance:** medium. **Minutes:** 8. BWT starts from the diagonal. If
+# later tasks helped for a while, the fall from the *best* earlier score is larger: take that.
+
+
+# %% exercise="4.4"
+def forgetting(matrix):
+    """Return the mean fall of each earlier task from its best score before the last row."""
+    # BEGIN SOLUTION
+    return (matrix[:-1].max(axis=0) - matrix[-1])[:-1].mean()
+    # END SOLUTION
+
+
+# %% check="4.4"
+checks.nb04.check_forgetting(forgetting)
+
+# %% [markdown]
+# <details><summary>Hint 1</summary>
+# <code>matrix[:-1].max(axis=0)</code> is the best score of each task before the last row.
+# </details>
+#
+# <details><summary>Hint 2</summary>
+# As before, the last task does not count. A task that gained at the end counts negative.
+# </details>
+
+# %% [markdown] slide="slide" minutes=4
+# ## Where the weights moved
+#
+# Is there a place in the network where the new task was written? For each weight matrix of the model
+# from notebook 03: the length of its change against the length of the matrix itself.
+
+# %% [markdown] slide="notes"
+# Ask for guesses first: the last layers, because they are near the answer? The colours show how far
+# weights moved, not what the move did. Adam divides by the size of the gradient, so it moves nearly
+# all weights by similar steps; matrices of small weights then change more in proportion.
+
+# %%
+start = models.snapshot(untuned)
+del model, untuned
+model, tokenizer, _ = sharedruns.load("sentiment-full")
+moved = drift.by_layer_and_module(model, start) * 100
+ticks = [layer if layer % 5 == 0 else "" for layer in moved.index]
+figure = plots.heatmap(
+    moved, ticks, moved.columns, label="relative change (%)", xlabel="weight matrix",
+    ylabel="layer", digits=None,
+)  # fmt: skip
+plots.show(figure, alt="Relative change of each layer's weight matrices in per cent, mean over layers: "
+           + ", ".join(f"{name} {value:.2f}" for name, value in moved.mean().items()) + ".")  # fmt: skip
+
+# %%
+thirds = np.array_split(moved.mean(axis=1), 3)
+by_third = dict(zip(("lower", "middle", "upper"), (float(part.mean()) for part in thirds), strict=True))
+print("relative change by layers:", ", ".join(f"{k} third {v:.2f} %" for k, v in by_third.items()))
+print("by matrix:", ", ".join(f"{name} {value:.2f} %" for name, value in moved.mean().items()))
+
+# %% [markdown] claims=["0.05 <= min(measured['drift_by_module'][name] for name in ['q_proj', 'k_proj', 'v_proj', 'o_proj', 'gate_proj', 'up_proj', 'down_proj'])", "max(measured['drift_by_module'][name] for name in ['q_proj', 'k_proj', 'v_proj', 'o_proj', 'gate_proj', 'up_proj', 'down_proj']) <= 0.2", "max(measured['drift_by_third'][name] for name in ['lower', 'middle', 'upper']) <= 1.5 * min(measured['drift_by_third'][name] for name in ['lower', 'middle', 'upper'])", "measured['drift_range'][1] > 0.25"]
+# No kind of matrix stayed where it was, and no third of the layers moved 1.5 times as far as another.
+# And the whole difference is small: each kind moved by 0.05 to 0.2 per cent of its length in the mean;
+# only the first layer's value and output matrices stand out, with up to more than 0.25. What a model
+# does hangs on changes that no look at its weights would have shown.
+
+# %% [markdown] literature=true
+# ### Exercise 4.5 — how far did it move?
+#
+# **Difficulty:** easy. **Importance:** medium. **Minutes:** 5. The relative change of one matrix, by
+# the Frobenius norm: the root of the sum of all squared entries.
+
+
+# %% exercise="4.5"
+def relative_change(new, old):
+    """Return ‖new − old‖ / ‖old‖ of two tensors of the same shape, as a float."""
+    # BEGIN SOLUTION
+    return ((new - old).norm() / old.norm()).item()
+    # END SOLUTION
+
+
+# %% check="4.5"
+checks.nb04.check_relative_change(relative_change)
+
+# %% [markdown]
+# <details><summary>Hint 1</summary>
+# Subtract first, then take the norm: the difference of two norms is something else.
+# </details>
+#
+# <details><summary>Hint 2</summary>
+# <code>tensor.norm()</code> is the Frobenius norm; <code>.item()</code> makes it a float.
+# </details>
+
+# %% [markdown] slide="slide" minutes=3
+# ## Does it matter?
+#
+# If you need one task and keep the old model for everything else, perhaps not: a sentiment model that
+# cannot explain a saying is no worse at sentiment. It matters when one model has to serve several
+# tasks, when users will ask it what they like, when you will tune it again, and when you cannot list
+# what you rely on. The rule: decide what must stay, and measure it *before* you tune.
+
+# %% [markdown] slide="notes"
+# Collect cases from the room: who runs one model for one task? Who has tuned a chat model? For both,
+# ask what they measured besides the new task. Our setting is one small model that had been tuned on
+# instructions and quantized once, one task, one minute: larger models and gentler rates forget less
+# or differently, and the panel can only see what it asks.
+
+# %% [markdown] slide="slide" minutes=4
+# ## Quiz
+
+# %% [markdown] slide="notes"
+# Five questions, a minute each. Let the room vote before you click.
+
+# %% tags=["long"]
+checks.quiz([
+    checks.question(
+        "Why does tuning on sentiment change the answers to questions about facts?",
+        right=("All abilities share the weights, and the loss asks about sentiment alone.",
+               "Yes: nothing in the gradient protects the rest."),
+        wrong=[("The facts are deleted to make room.",
+                "Nothing is full: the weights move, and what depended on them moves along."),
+               ("The reviews hold wrong facts.", "Reviews hold hardly any facts at all.")],
+    ),
+    checks.question(
+        "Written answers got worse, but the right one of four is chosen as often as before. So?",
+        right=("The model still ranks the fact first, and fails at writing it.",
+               "Yes: that is a change of form, which may come back with a better prompt."),
+        wrong=[("The facts are gone.", "Then choosing would have fallen to chance as well."),
+               ("The written test is useless.",
+                "Users read what is written: the loss is real, only its cause is another.")],
+    ),
+    checks.question(
+        "One ability fell by 0.05 with an interval from −0.15 to 0.05. What do you report?",
+        right=("The change and its interval, and that it may be nothing.",
+               "Yes: with more items you could say more."),
+        wrong=[("That the ability fell.", "The interval includes 0, so luck is enough."),
+               ("That nothing was lost.", "A loss of 0.15 is just as well inside the interval.")],
+    ),
+    checks.question(
+        "BWT is −0.3. What does it say?",
+        right=("Earlier tasks lost 0.3 on average after their own training.",
+               "Yes: the last row minus the diagonal."),
+        wrong=[("The last task scored 0.3 less than the first.",
+                "Each task is compared with itself, earlier."),
+               ("Training made 30 % of the answers wrong.",
+                "It is a mean difference of scores over tasks.")],
+    ),
+    checks.question(
+        "You raise the learning rate, and the sentiment accuracy stays the same. Is that free?",
+        right=("Not before the other abilities have been measured.",
+               "Yes: the price appears on a screen that you have to look at."),
+        wrong=[("Yes, accuracy did not change.", "Accuracy on sentiment is silent about the rest."),
+               ("No, higher rates always ruin a model.",
+                "Always is too much: it depends on rate, steps and model, so measure.")],
+    ),
+])
+
+# %% [markdown]
+# ## What we measured
+
+# %% tags=["long"]
+losses = [name for name, ability in panel.ABILITIES.items() if ability.is_loss]
+recording.measured(
+    "04",
+    headline="names_and_facts",
+    names_and_facts=rates["0.0001"]["retained"],
+    live_before=panel.summary(before),
+    live_changes=live_changes,
+    untuned={name: float(np.mean(values)) for name, values in untuned_panel.items()},
+    changes=changes,
+    fell={
+        lr: [n for n, c in change.items() if (c.low > 0 if n in losses else c.high < 0)]
+        for lr, change in changes.items()
+    },
+    words_before=lengths[0],
+    words_after=lengths[1],
+    answers_before=answers_before,
+    answers_after=answers_after,
+    facts_changes=facts_changes,
+    names_zero_shot={when: float(np.mean(f1[0, when])) for when in ("untuned", "tuned")},
+    names_three_shot={when: float(np.mean(f1[3, when])) for when in ("untuned", "tuned")},
+    name_change_zero_shot=name_changes[0],
+    name_change_three_shot=name_changes[3],
+    span_f1_three_shot=span_f1,
+    live_high_rate={"sentiment": hot_sentiment, "retained": hot_retained},
+    rates=rates,
+    often_against_once=often_against_once,
+    matrix=mean,
+    learned_last=[m[-1, -1] for m in matrices],
+    acc=measures["ACC"],
+    bwt=measures["BWT"],
+    fwt=measures["FWT"],
+    forgetting=measures["forgetting"],
+    drift_by_module=moved.mean().to_dict(),
+    drift_by_third=by_third,
+    drift_range=[float(moved.min().min()), float(moved.max().max())],
+)
+
+# %% [markdown]
+# So a minute of tuning is not only a gain. Notebook 05 tries what the literature offers against the
+# loss, on the same reviews and this same panel.
+
+# %% [markdown]
+# ## Further reading
+#
+# - McCloskey & Cohen 1989, Catastrophic Interference in Connectionist Networks: The Sequential
+#   Learning Problem, Psychology of Learning and Motivation 24
+# - French 1999, Catastrophic forgetting in connectionist networks, Trends in Cognitive Sciences 3
+# - Lopez-Paz & Ranzato 2017, Gradient Episodic Memory for Continual Learning, arXiv:1706.08840:
+#   ACC, BWT and FWT
+# - Chaudhry et al. 2018, Riemannian Walk for Incremental Learning: Understanding Forgetting and
+#   Intransigence, arXiv:1801.10112: the measure of forgetting
+# - Luo et al. 2023, An Empirical Study of Catastrophic Forgetting in Large Language Models During
+#   Continual Fine-tuning, arXiv:2308.08747
+# - Kotha et al. 2023, Understanding Catastrophic Forgetting in Language Models via Implicit
+#   Inference, arXiv:2309.10105: hidden rather than gone
+# - Allal et al. 2025, SmolLM2, arXiv:2502.02737: the model
