@@ -65,7 +65,6 @@ def lab(context: typer.Context) -> None:
         "--ServerApp.ip=127.0.0.1",
         f"--ServerApp.root_dir={settings.repo_root()}",
         f"--LabApp.default_url=/lab/tree/{START}",
-        "--LabApp.news_url=None",  # no question about announcements over the first notebook
     ]
     # JupyterLab refuses to start as root, which is how most containers run.
     if hasattr(os, "geteuid") and os.geteuid() == 0:
