@@ -50,7 +50,7 @@ SOLUTIONS = {
     nb04.check_relative_change: relative_change,
 }
 
-WRONG = [
+MISTAKES = [
     (nb04.check_contains, lambda answer, accepted: [True], "True or False"),
     (nb04.check_contains, lambda answer, accepted: answer in accepted, "inside"),
     (nb04.check_contains, lambda answer, accepted: any(answer in t for t in accepted), "inside"),
@@ -95,14 +95,14 @@ WRONG = [
     (
         nb04.check_got_worse,
         lambda changes, losses: [n for n, (_, low, high) in changes.items() if high < 0],
-        "a loss that fell",
+        "A loss that fell",
     ),
     (
         nb04.check_got_worse,
         lambda changes, losses: [
             n for n, (_, low, high) in changes.items() if n not in losses and high < 0
         ],
-        "a loss that rose",
+        "A loss that rose",
     ),
     (nb04.check_got_worse, lambda changes, losses: [], "below 0 got worse"),
     (nb04.check_backward_transfer, lambda m: m[-1] - m.diagonal(), "one number"),
@@ -112,7 +112,7 @@ WRONG = [
     (nb04.check_backward_transfer, lambda m: (m[-1] - m[0])[:-1].mean(), "first row"),
     (nb04.check_backward_transfer, lambda m: (m[-1] - m.diagonal()).sum() / 2, "five tasks"),
     (nb04.check_forgetting, lambda m: -forgetting(m), "minus"),
-    (nb04.check_forgetting, lambda m: -backward_transfer(m), "bwt"),
+    (nb04.check_forgetting, lambda m: -backward_transfer(m), "BWT"),
     (nb04.check_forgetting, lambda m: (m.max(axis=0) - m[-1])[:-1].mean(), "before"),
     (
         nb04.check_forgetting,
@@ -139,20 +139,6 @@ WRONG = [
         "*all* squared entries",
     ),
 ]
-
-
-@pytest.mark.parametrize("check", SOLUTIONS, ids=lambda check: check.__name__)
-def test_solutions_pass_and_stubs_are_not_started(check):
-    result = check(SOLUTIONS[check])
-    assert result.status == "passed", result.message
-    assert check(lambda *arguments: None).status == "not started"
-
-
-@pytest.mark.parametrize("check, answer, message", WRONG)
-def test_typical_mistakes_are_named(check, answer, message):
-    result = check(answer)
-    assert result.status == "tried"
-    assert message in result.message.lower() or message in result.message
 
 
 @pytest.mark.parametrize(

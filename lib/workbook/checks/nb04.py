@@ -7,45 +7,46 @@ import torch
 
 from .report import call, exercise, expect
 
+CONTAINS = [  # answer, accepted texts, whether it contains one, what to say otherwise
+    ("Paris", ["Paris"], True, "The answer 'Paris' contains 'Paris': return True."),
+    ("Lyon", ["Paris"], False, "The answer 'Lyon' does not contain 'Paris'."),
+    (
+        "The capital is Paris now", ["Paris"], True,
+        "'The capital is Paris now' holds the fact: look for it *inside* the answer, do not ask "
+        "that both be equal.",
+    ),
+    ("Par", ["Paris"], False, "'Par' is in 'Paris', but not the other way round: swap."),
+    ("PARIS it is", ["Paris"], True, "Ignore case: bring both texts to lower case."),
+    (
+        "It is the Amazon", ["Nile", "Amazon"], True,
+        "Any of the accepted texts counts, not only the first.",
+    ),
+    (
+        "Romeo wrote it", ["Rome"], False,
+        "'Rome' was found in 'Romeo': compare whole words only.",
+    ),
+    (
+        "That is Paris, in France.", ["Paris"], True,
+        "A comma or full stop may follow the word: take the words without punctuation.",
+    ),
+    (
+        "New houses in York", ["New York"], False,
+        "The words 'New' and 'York' must stand side by side for 'New York'.",
+    ),
+    ("In New York.", ["new york"], True, "'In New York.' contains 'new york', two words."),
+]  # fmt: skip
+
 
 @exercise("4.1", "Scoring that ignores the form")
 def check_contains(function) -> None:
     """Check a function (answer, accepted texts) -> whether the answer contains one of them."""
-
-    def found(answer, accepted):
+    for answer, accepted, wanted, message in CONTAINS:
         value = call(function, answer, accepted)
         expect(
             np.ndim(value) == 0 and not isinstance(value, str) and value in (0, 1),
             "Return True or False (or 1 and 0).",
         )
-        return bool(value)
-
-    expect(found("Paris", ["Paris"]), "The answer 'Paris' contains 'Paris': return True.")
-    expect(not found("Lyon", ["Paris"]), "The answer 'Lyon' does not contain 'Paris'.")
-    expect(
-        found("The capital is Paris now", ["Paris"]),
-        "'The capital is Paris now' holds the fact: look for it *inside* the answer, do not ask "
-        "that both be equal.",
-    )
-    expect(not found("Par", ["Paris"]), "'Par' is in 'Paris', but not the other way round: swap.")
-    expect(found("PARIS it is", ["Paris"]), "Ignore case: bring both texts to lower case.")
-    expect(
-        found("It is the Amazon", ["Nile", "Amazon"]),
-        "Any of the accepted texts counts, not only the first.",
-    )
-    expect(
-        not found("Romeo wrote it", ["Rome"]),
-        "'Rome' was found in 'Romeo': compare whole words only.",
-    )
-    expect(
-        found("That is Paris, in France.", ["Paris"]),
-        "A comma or full stop may follow the word: take the words without punctuation.",
-    )
-    expect(
-        not found("New houses in York", ["New York"]),
-        "The words 'New' and 'York' must stand side by side for 'New York'.",
-    )
-    expect(found("In New York.", ["new york"]), "'In New York.' contains 'new york', two words.")
+        expect(bool(value) == wanted, message)
 
 
 @exercise("4.2", "What fell for sure")
