@@ -8,6 +8,7 @@ from .encoding import token_ids
 from .errors import WorkbookError
 from .tasks import Task
 
+WORD = re.compile(r"\w+")
 LONGEST = 48  # new tokens; the longest summaries have about forty
 
 
@@ -66,8 +67,8 @@ def reference(row: dict) -> str:
 
 def contains(answer: str, texts: Sequence[str]) -> float:
     """Return 1.0 if the answer holds one of the texts as whole words, else 0.0."""
-    plain = _words(answer)
-    return float(any(f" {' '.join(_words(text))} " in f" {' '.join(plain)} " for text in texts))
+    words = _words(answer)
+    return float(any(_words(text) in words for text in texts))
 
 
 def name_f1(answer: str, names: Sequence[str]) -> float:
@@ -76,11 +77,14 @@ def name_f1(answer: str, names: Sequence[str]) -> float:
     It does not ask for any format: a list and a sentence are read alike, and a word that is
     repeated counts once. Both without a name score 1.
     """
-    got = {word for word in re.findall(r"\w[\w'’-]*", answer) if word[0].isupper()}
-    true = {word for name in names for word in re.findall(r"\w[\w'’-]*", name)}
-    true = {word for word in true if word[0].isupper()}
-    return 2 * len(got & true) / (len(got) + len(true)) if got or true else 1.0
+    got, true = _capitalized(answer), _capitalized(" ".join(names))
+    return metrics.micro_f1(len(got & true), len(got), len(true)) if got or true else 1.0
 
 
-def _words(text: str) -> list[str]:
-    return re.findall(r"\w+", text.lower())
+def _capitalized(text: str) -> set[str]:
+    return {word for word in re.findall(r"\w[\w'’-]*", text) if word[0].isupper()}
+
+
+def _words(text: str) -> str:
+    """Return the words in lower case with a blank around each, so that `in` finds whole words."""
+    return f" {' '.join(WORD.findall(text.lower()))} "

@@ -171,20 +171,15 @@ def tradeoff(points, xlabel, ylabel) -> Figure:
     """
     fig, ax = _axes(xlabel, ylabel, height=6)
     for index, point in enumerate(points):
-        (x, *ends_x), (y, *ends_y) = _with_ends(point["x"]), _with_ends(point["y"])
-        whiskers = {"xerr": _lengths(x, ends_x), "yerr": _lengths(y, ends_y)}
+        (x, xerr), (y, yerr) = _whiskers(point["x"]), _whiskers(point["y"])
         # The marker shifts with each round of colours, so that no pair comes twice.
         look = {"marker": MARKERS[(index + index // 6) % 6], "color": SERIES[index % 6]}
         ax.errorbar(
-            x, y, **whiskers, **look, ms=11, mec="black", elinewidth=1, capsize=3, linestyle="",
+            x, y, yerr, xerr, **look, ms=11, mec="black", elinewidth=1, capsize=3, linestyle="",
             label=point["label"],
         )  # fmt: skip
     _legend(fig)
     return fig
-
-
-def _lengths(value, ends):
-    return [[abs(end - value)] for end in ends]
 
 
 def confusion(matrix, labels) -> Figure:
@@ -204,9 +199,9 @@ def heatmap(matrix, rows, columns, *, label, xlabel="", ylabel="", digits=2) -> 
     With `digits=None` nothing is written and the rows are low, for matrices of many rows.
     """
     values = np.asarray(matrix, dtype=float)
-    texts = digits is not None and [
-        ["" if np.isnan(v) else f"{v:z.{digits}f}" for v in row] for row in values
-    ]
+    texts = None
+    if digits is not None:
+        texts = [["" if np.isnan(v) else f"{v:z.{digits}f}" for v in row] for row in values]
     largest = np.nanmax(np.abs(values))
     limits = (-largest, largest) if np.nanmin(values) < 0 else (None, None)
     fig = _grid(values, rows, columns, texts, label, limits)
@@ -314,10 +309,15 @@ def _baseline(ax, value, label):
 def _own_dots(ax, dots):
     look = {"fmt": "*", "color": OKABE_ITO["vermillion"], "mec": "black", "ms": 20, "capsize": 5}
     for index, (place, value) in enumerate(dots):
-        estimate, low, high = _with_ends(value)
-        ends = [[estimate - low], [high - estimate]]
+        estimate, ends = _whiskers(value)
         label = "_" if index else "your run"
         ax.errorbar(place, estimate, ends, zorder=5, label=label, **look)
+
+
+def _whiskers(value):
+    """Return a value and the lengths of its whiskers, as `errorbar` wants them."""
+    estimate, low, high = _with_ends(value)
+    return estimate, [[abs(estimate - low)], [abs(high - estimate)]]
 
 
 def _with_ends(value):
@@ -338,14 +338,19 @@ def _grid(values, rows, columns, texts, label, limits):
     fig, ax = _axes("", "", width, height)
     low, high = limits
     signed = low is not None and low < 0
-    shape = {"aspect": "equal" if texts else "auto"}
-    image = ax.imshow(values, cmap="PuOr" if signed else "Blues", vmin=low, vmax=high, **shape)
+    colors, aspect = "PuOr" if signed else "Blues", "equal" if texts else "auto"
+    image = ax.imshow(values, cmap=colors, vmin=low, vmax=high, aspect=aspect)
     ax.set_xticks(range(len(columns)), columns)
     ax.set_yticks(range(len(rows)), rows)
     ax.grid(False)
     fig.colorbar(image, label=label)
-    for (row, column), value in np.ndenumerate(values if texts else np.empty((0, 0))):
+    if texts:
+        _write_cells(ax, image, values, texts)
+    return fig
+
+
+def _write_cells(ax, image, values, texts):
+    for (row, column), value in np.ndenumerate(values):
         dark = np.dot(image.cmap(image.norm(value))[:3], (0.299, 0.587, 0.114)) < 0.5
         color = "white" if dark else "black"
         ax.text(column, row, texts[row][column], ha="center", va="center", color=color)
-    return fig

@@ -24,7 +24,13 @@ from .training import History
 LIMIT_BYTES = 5_000_000_000  # least recently used weights go first
 LIBRARY = Path(__file__).parent
 # What decides over trained weights, and over any measured number.
-TRAINING_CODE = ("encoding.py", "templates.py", "training.py", "forgetting/remedies.py")
+TRAINING_CODE = (
+    "encoding.py",
+    "models.py",
+    "templates.py",
+    "training.py",
+    "forgetting/remedies.py",
+)
 MEASURING_CODE = (
     *TRAINING_CODE, "scoring.py", "metrics.py", "answers.py", "grading.py", "forgetting/*.py"
 )  # fmt: skip

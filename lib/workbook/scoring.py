@@ -292,10 +292,11 @@ def _generate_batch(model, tokenizer, rows, max_new_tokens: int, sampling: dict)
 def working_copy(model: torch.nn.Module) -> Iterator[torch.nn.Module]:
     """Yield the model in the working precision of this machine for fast scoring.
 
-    Where that is float32 it is the model itself; otherwise a cast copy that is dropped afterwards.
+    Where that is float32, or the model has that format, it is the model itself; otherwise a cast
+    copy that is dropped afterwards.
     """
     dtype = settings.working_dtype()
-    if dtype == torch.float32:
+    if dtype == torch.float32 or dtype == next(model.parameters()).dtype:
         yield model
         return
     working = copy.deepcopy(model)

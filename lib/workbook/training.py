@@ -62,7 +62,7 @@ def select_trainable(model: torch.nn.Module, pattern: str) -> int:
 
 
 class MasterAdamW(torch.optim.AdamW):
-    """AdamW on float32 copies of low-precision weights (Micikevicius et al. 2018, 1710.03740).
+    """AdamW on float32 masters of low-precision weights (Micikevicius et al. 2018, 1710.03740).
 
     The forward and backward pass run on the low-precision weights; small updates, which they would
     round away, add up in the copies, and the result is copied back.
@@ -70,7 +70,8 @@ class MasterAdamW(torch.optim.AdamW):
 
     def __init__(self, parameters: Sequence[torch.nn.Parameter], **options):
         self.working = list(parameters)
-        masters = [p.detach().float().clone().requires_grad_() for p in self.working]
+        # Weights that are float32 still, before they are cast, become the masters without a copy.
+        masters = [p.detach().float().requires_grad_() for p in self.working]
         super().__init__(masters, **options)
 
     @property
@@ -113,14 +114,14 @@ def working_precision(model: torch.nn.Module, lr: float, weight_decay: float):
         yield torch.optim.AdamW(parameters, **options)
         return
     optimizer = MasterAdamW(parameters, **options)
-    float32 = models.cast_weights(model, dtype)
+    before = models.cast_weights(model, dtype)
     try:
         yield optimizer
     finally:
         for name, parameter in model.named_parameters():
-            parameter.data = float32[name]  # frozen ones are bit for bit what they were
-        with torch.no_grad():
-            torch._foreach_copy_(parameters, optimizer.masters)
+            parameter.data = before[name].float()  # frozen ones are bit for bit what they were
+        for parameter, master in zip(parameters, optimizer.masters, strict=True):
+            parameter.data = master.detach()
 
 
 def completion_loss(model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
@@ -262,9 +263,8 @@ def fit(
     `metric(model)` are measured; with `patience`, training stops after that many epochs without a
     lower validation loss and the best weights come back. A regularizer is called after the
     backward pass with the learning float32 weights by name; it adds its gradient to their `.grad`
-    and returns its value. Raises WorkbookError for no
-    examples, for `patience` without `validation`, and when the loss stops being a number.
-    Taught in notebook 03.
+    and returns its value. Raises WorkbookError for no examples, for `patience` without
+    `validation`, and when the loss stops being a number. Taught in notebook 03.
     """
     if not examples:
         raise WorkbookError("There is nothing to learn from: pass at least one example.")
@@ -276,13 +276,13 @@ def fit(
     history = History()
     accelerator = Accelerator(cpu=settings.device().type == "cpu")
     with working_precision(model, lr, weight_decay) as optimizer:
-        learning = optimizer.param_groups[0]["params"]  # float32 in either precision
-        best = _Best(learning, patience)
-        names = [name for name, weight in model.named_parameters() if weight.requires_grad]
-        weights = dict(zip(names, learning, strict=True))
+        weights = _learning_weights(model, optimizer)
+        best = _Best(list(weights.values()), patience)
         schedule = get_linear_schedule_with_warmup(optimizer, round(warmup * total), total)
-        prepared = accelerator.prepare(model)
-        trainer = Trainer(accelerator, prepared, weights, optimizer, schedule, regularizers, clip)
+        trainer = Trainer(
+            accelerator, accelerator.prepare(model), weights, optimizer, schedule,
+            regularizers, clip,
+        )  # fmt: skip
         with tqdm(total=total, disable=not progress, unit="step", leave=False) as bar:
             for epoch in range(1, epochs + 1):
                 stream = batches_of(examples, batch_size, generator)
@@ -294,10 +294,16 @@ def fit(
                     break
         best.restore()
     # Cycles keep the optimizer's gigabyte alive until they are collected: it would add to the next.
-    del trainer, optimizer, schedule, accelerator, best, prepared, learning, weights
+    del trainer, optimizer, schedule, accelerator, best, weights
     release_memory()
     model.eval()
     return history
+
+
+def _learning_weights(model, optimizer) -> dict[str, torch.nn.Parameter]:
+    """Return what the optimizer updates by name: float32 weights in either precision."""
+    names = [name for name, weight in model.named_parameters() if weight.requires_grad]
+    return dict(zip(names, optimizer.param_groups[0]["params"], strict=True))
 
 
 def _train_epoch(trainer, groups, history, bar, on_step) -> None:

@@ -129,3 +129,12 @@ def test_generation_stops_before_the_stop_text(tiny_model, tiny_tokenizer):
     cut = scoring.generate(tiny_model, tiny_tokenizer, PROMPTS[:1], style="plain", stop=stop)[0]
     assert stop not in cut
     assert text.startswith(cut)
+
+
+def test_a_working_copy_is_made_once(tiny_model, monkeypatch):
+    monkeypatch.setenv("WORKBOOK_PRECISION", "bf16")
+    with scoring.working_copy(tiny_model) as working:
+        assert working is not tiny_model and next(working.parameters()).dtype == torch.bfloat16
+        with scoring.working_copy(working) as again:
+            assert again is working
+    assert next(tiny_model.parameters()).dtype == torch.float32

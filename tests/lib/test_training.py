@@ -90,6 +90,23 @@ def test_low_precision_updates_add_up_in_the_master_weights():
     assert torch.equal(weight.detach(), optimizer.masters[0].detach().bfloat16())
 
 
+def test_masters_take_no_memory_beside_the_float32_weights(tiny_model, monkeypatch):
+    monkeypatch.setenv("WORKBOOK_PRECISION", "bf16")
+    before = [weight.data_ptr() for weight in tiny_model.parameters()]
+    with training.working_precision(tiny_model, lr=1e-3, weight_decay=0.0) as optimizer:
+        assert [master.data_ptr() for master in optimizer.masters] == before
+        assert {weight.dtype for weight in tiny_model.parameters()} == {torch.bfloat16}
+    assert [weight.data_ptr() for weight in tiny_model.parameters()] == before
+
+
+def test_a_model_loaded_in_low_precision_leaves_in_float32(tiny_model, examples, monkeypatch):
+    monkeypatch.setenv("WORKBOOK_PRECISION", "bf16")
+    tiny_model.to(torch.bfloat16)
+    training.select_trainable(tiny_model, r"layers\.1\.")
+    training.fit(tiny_model, examples, progress=False)
+    assert {weight.dtype for weight in tiny_model.parameters()} == {torch.float32}
+
+
 def test_only_selected_layers_learn(tiny_model, examples, precision):
     before = weights(tiny_model)
     count = training.select_trainable(tiny_model, r"layers\.1\.")
