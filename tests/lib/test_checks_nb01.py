@@ -3,16 +3,9 @@
 import math
 
 import numpy as np
-import pytest
 import torch
 
-from workbook.checks import nb01, report
-
-
-@pytest.fixture(autouse=True)
-def quiet(tmp_path, monkeypatch):
-    monkeypatch.setenv("WORKBOOK_PROGRESS", str(tmp_path / "progress.json"))
-    monkeypatch.setattr(report, "display", lambda *args, **kwargs: None)
+from workbook.checks import nb01
 
 
 def prompt(pairs, text, end="Sentiment:", join="\n\n"):

@@ -3,7 +3,6 @@
 import re
 
 import jinja2
-import pytest
 import torch
 
 from workbook.checks import nb02
@@ -15,11 +14,6 @@ YAML = """templates:
     answer_choices: thumbs down ||| thumbs up
     jinja: "{{text}} My verdict: ||| {{answer_choices[label]}}"
 """
-
-
-@pytest.fixture(autouse=True)
-def progress(tmp_path, monkeypatch):
-    monkeypatch.setenv("WORKBOOK_PROGRESS", str(tmp_path / "progress.json"))
 
 
 def render(source, choices, row, undefined=jinja2.StrictUndefined, strip=str.strip):

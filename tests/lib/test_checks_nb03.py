@@ -1,15 +1,9 @@
 import math
 
 import numpy as np
-import pytest
 import torch
 
 from workbook.checks import nb03
-
-
-@pytest.fixture(autouse=True)
-def progress(tmp_path, monkeypatch):
-    monkeypatch.setenv("WORKBOOK_PROGRESS", str(tmp_path / "progress.json"))
 
 
 def cross_entropy(logits, target):

@@ -9,11 +9,6 @@ from workbook.checks import nb04
 from workbook.forgetting import continual
 
 
-@pytest.fixture(autouse=True)
-def progress(tmp_path, monkeypatch):
-    monkeypatch.setenv("WORKBOOK_PROGRESS", str(tmp_path / "progress.json"))
-
-
 def words(text):
     return re.findall(r"\w+", text.lower())
 
