@@ -134,7 +134,8 @@ def _score_batch(model, start, tails, choices) -> list[list[float]]:
     scores = [[float(first[i, c[0]]) for c in options] for i, options in enumerate(choices)]
     longest = max(len(c) for options in choices for c in options)
     if longest > 1:
-        _add_later_tokens(model, cache, start.get_seq_length() + last + 1, choices, scores)
+        lengths = cache.get_seq_length() - last.max() + last  # with what a soft prompt put before
+        _add_later_tokens(model, cache, lengths, choices, scores)
     return scores
 
 
