@@ -30,6 +30,7 @@ TRAINING_CODE = (
     "templates.py",
     "training.py",
     "forgetting/remedies.py",
+    "adaptation/*.py",
 )
 MEASURING_CODE = (
     *TRAINING_CODE, "scoring.py", "metrics.py", "answers.py", "grading.py", "forgetting/*.py"

@@ -79,3 +79,11 @@ def test_what_is_no_square_of_two_tasks_is_refused(matrix):
 def test_forward_transfer_needs_a_score_a_task():
     with pytest.raises(WorkbookError, match="3 tasks need as many"):
         continual.forward_transfer(MATRIX, UNTRAINED[:2])
+
+
+@pytest.mark.parametrize(
+    "remedy, share", [([1, 1, 0, 0], 0.5), ([1, 0, 0, 0], 0), ([1, 1, 1, 1], 1.5), ([0] * 4, -0.5)]
+)
+def test_the_recovered_share_compares_with_what_plain_tuning_lost(remedy, share):
+    before, plain = [1, 1, 1, 0], [1, 0, 0, 0]
+    assert continual.recovered_share(before, plain, remedy) == pytest.approx(share)

@@ -44,6 +44,15 @@ def forgetting(matrix) -> float:
     return float((matrix[:-1].max(axis=0) - matrix[-1])[:-1].mean())
 
 
+def recovered_share(before, plain, remedy) -> float:
+    """Return the share of plain tuning's loss that a remedy undoes, from scores of the same items.
+
+    0 is no better than plain tuning, 1 as good as before any tuning; it can be below and above.
+    """
+    before, plain, remedy = map(np.mean, (before, plain, remedy))
+    return float((remedy - plain) / (before - plain))
+
+
 def _square(matrix) -> np.ndarray:
     matrix = np.asarray(matrix, dtype=float)
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or len(matrix) < 2:
