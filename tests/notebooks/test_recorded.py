@@ -44,3 +44,14 @@ def test_the_untuned_panel_comes_out_again():
         tolerance = 0.02 if panel.ABILITIES[name].is_loss else 1e-3
         alike = np.isclose(live, recorded[:8], atol=tolerance)
         assert alike.sum() >= 7, (name, live, recorded[:8])
+
+
+@pytest.mark.real_model
+def test_a_remedy_comes_out_again():
+    """L2-SP at the strength that was chosen, on validation: 250 reviews and 100 other items."""
+    recorded, live = recording.rerun(
+        "05_remedies", method="L2-SP", strength=0.6, seed=0, split="validation"
+    )
+    before, after = (panel.unpack(row["panel"]) for row in (recorded, live))
+    assert np.mean(after["sentiment"]) == pytest.approx(np.mean(before["sentiment"]), abs=0.04)
+    assert panel.retained(after).mean() == pytest.approx(panel.retained(before).mean(), abs=0.07)
