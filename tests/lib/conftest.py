@@ -80,6 +80,13 @@ def tiny_model(_initial_model) -> LlamaForCausalLM:
     return copy.deepcopy(_initial_model)
 
 
+@pytest.fixture(params=["fp32", "bf16"])
+def precision(request, monkeypatch):
+    """Either working precision, whichever this machine would choose."""
+    monkeypatch.setenv("WORKBOOK_PRECISION", request.param)
+    return request.param
+
+
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
     """An empty cache folder that `WORKBOOK_CACHE` names."""

@@ -4,8 +4,10 @@ import contextlib
 import copy
 
 import numpy as np
+import plain_pass
 import pytest
 import torch
+from plain_pass import logits
 from safetensors.torch import save_file
 
 from workbook import encoding, models, runcache, scoring, training
@@ -36,12 +38,6 @@ def tiny_model(tiny_model):
     return tiny_model
 
 
-@pytest.fixture(params=["fp32", "bf16"])
-def precision(request, monkeypatch):
-    monkeypatch.setenv("WORKBOOK_PRECISION", request.param)
-    return request.param
-
-
 @pytest.fixture(params=KINDS)
 def make(request):
     return KINDS[request.param]
@@ -58,11 +54,6 @@ def loud(addition, seed=0):
     for weight in addition.parameters():
         torch.nn.init.normal_(weight, std=0.15, generator=generator)
     return addition
-
-
-@torch.no_grad()
-def logits(model, tokenizer, prompt=PROMPTS[0]):
-    return model(input_ids=torch.tensor([encoding.token_ids(tokenizer, prompt)])).logits[0]
 
 
 def padded(tokenizer, side, prompts=PROMPTS):
@@ -198,17 +189,6 @@ def test_an_addition_for_another_model_is_refused(make, tiny_model, tmp_path):
 # --- scoring and generation
 
 
-def plain_scores(model, tokenizer, prompt, choices):
-    """The log-likelihoods without any cache: one forward pass a choice."""
-    start, found = len(encoding.token_ids(tokenizer, prompt)), []
-    for choice in choices:
-        ids = encoding.token_ids(tokenizer, prompt) + encoding.token_ids(tokenizer, f" {choice}")
-        with torch.no_grad():
-            logprobs = model(input_ids=torch.tensor([ids])).logits[0].float().log_softmax(-1)
-        found.append(sum(logprobs[i - 1, ids[i]].item() for i in range(start, len(ids))))
-    return found
-
-
 @pytest.mark.parametrize("prompts", [PROMPTS, UNLIKE, PROMPTS[:1]], ids=["prefix", "none", "one"])
 def test_scores_from_the_cache_are_those_of_the_plain_pass(
     make, tiny_model, tiny_tokenizer, prompts
@@ -217,27 +197,17 @@ def test_scores_from_the_cache_are_those_of_the_plain_pass(
     with attached(tiny_model, loud(make(tiny_model))) as model:
         ours = scoring.score_choices(model, tiny_tokenizer, prompts, choices, style="plain")
         pairs = zip(prompts, choices, strict=True)
-        theirs = [plain_scores(model, tiny_tokenizer, *pair) for pair in pairs]
+        theirs = [plain_pass.scores(model, tiny_tokenizer, *pair) for pair in pairs]
     np.testing.assert_allclose(ours, theirs, atol=1e-4)
     without = scoring.score_choices(tiny_model, tiny_tokenizer, prompts, choices, style="plain")
     assert (np.abs(np.subtract(ours, without)).max(axis=1) > 0.1).all()  # it did have a say
-
-
-def greedy(model, tokenizer, prompt, tokens):
-    """The likeliest continuation by one full forward pass a token, without padding or cache."""
-    ids = encoding.token_ids(tokenizer, prompt)
-    start = len(ids)
-    while len(ids) < start + tokens and ids[-1] != tokenizer.eos_token_id:
-        with torch.no_grad():
-            ids.append(int(model(input_ids=torch.tensor([ids])).logits[0, -1].argmax()))
-    return ids[start:]
 
 
 def test_generation_from_the_cache_is_that_of_the_plain_pass(make, tiny_model, tiny_tokenizer):
     with attached(tiny_model, loud(make(tiny_model))) as model:
         found = scoring.generate(model, tiny_tokenizer, PROMPTS, style="plain", max_new_tokens=6)
         for prompt, text in zip(PROMPTS, found, strict=True):
-            ids = greedy(model, tiny_tokenizer, prompt, 6)
+            ids = plain_pass.greedy(model, tiny_tokenizer, prompt, 6)
             assert text == tiny_tokenizer.decode(ids, skip_special_tokens=True).strip()
     assert len(set(found)) > 1
 
@@ -323,7 +293,7 @@ def test_a_mixed_batch_generates_each_row_as_alone(three, tiny_model, tiny_token
         found = model.generate(**batch, max_new_tokens=5, do_sample=False)
     for row, (prompt, task) in enumerate(zip(prompts, ROWS, strict=True)):
         with attached(tiny_model, three[task]) as model:
-            ids = greedy(model, tiny_tokenizer, prompt, 5)
+            ids = plain_pass.greedy(model, tiny_tokenizer, prompt, 5)
         assert found[row, batch["input_ids"].shape[1] :].tolist()[: len(ids)] == ids
 
 

@@ -4,8 +4,10 @@ import contextlib
 import copy
 
 import numpy as np
+import plain_pass
 import pytest
 import torch
+from plain_pass import logits
 
 from workbook import encoding, models, scoring, training
 from workbook.forgetting import progressive
@@ -13,12 +15,6 @@ from workbook.forgetting import progressive
 TEXTS = ["the film is good", "a bad film", "what a very fine story", "dull", "nice", "poor"]
 PROMPTS = ["the film is good and", "the film is", "the story was a very long one and", "the end"]
 CHOICES = [["good", "a very bad film"], ["bad", "no"], ["it is not good", "x"], ["y", "very good"]]
-
-
-@pytest.fixture(params=["fp32", "bf16"])
-def precision(request, monkeypatch):
-    monkeypatch.setenv("WORKBOOK_PRECISION", request.param)
-    return request.param
 
 
 @pytest.fixture
@@ -36,11 +32,6 @@ def loud(column):
     """A column that has a say: its output weights are not zero."""
     torch.nn.init.normal_(column.out.weight, std=0.5, generator=torch.Generator().manual_seed(1))
     return column
-
-
-@torch.no_grad()
-def logits(model, tokenizer, prompt):
-    return model(input_ids=torch.tensor([encoding.token_ids(tokenizer, prompt)])).logits[0]
 
 
 def hooks(model):
@@ -123,22 +114,11 @@ def test_nothing_is_left_of_a_column_taken_off(tiny_model, tiny_tokenizer, loud,
     assert torch.equal(logits(tiny_model, tiny_tokenizer, PROMPTS[0]), base)
 
 
-def plain_scores(model, tokenizer, prompt, choices):
-    """The log-likelihoods without any cache: one forward pass a choice."""
-    start, found = len(encoding.token_ids(tokenizer, prompt)), []
-    for choice in choices:
-        ids = encoding.token_ids(tokenizer, prompt) + encoding.token_ids(tokenizer, f" {choice}")
-        with torch.no_grad():
-            logprobs = model(input_ids=torch.tensor([ids])).logits[0].float().log_softmax(-1)
-        found.append(sum(logprobs[i - 1, ids[i]].item() for i in range(start, len(ids))))
-    return found
-
-
 def test_scores_from_the_cache_are_those_of_the_plain_pass(tiny_model, tiny_tokenizer, loud):
     with progressive.attached(tiny_model, loud) as model:
         ours = scoring.score_choices(model, tiny_tokenizer, PROMPTS, CHOICES, style="plain")
         theirs = [
-            plain_scores(model, tiny_tokenizer, *pair)
+            plain_pass.scores(model, tiny_tokenizer, *pair)
             for pair in zip(PROMPTS, CHOICES, strict=True)
         ]
     np.testing.assert_allclose(ours, theirs, atol=1e-4)
@@ -151,13 +131,8 @@ def test_generation_from_the_cache_is_that_of_the_plain_pass(tiny_model, tiny_to
     with progressive.attached(tiny_model, loud) as model:
         found = scoring.generate(model, tiny_tokenizer, PROMPTS, style="plain", max_new_tokens=6)
         for prompt, text in zip(PROMPTS, found, strict=True):
-            ids = encoding.token_ids(tiny_tokenizer, prompt)
-            start = len(ids)
-            while len(ids) < start + 6 and ids[-1] != tiny_tokenizer.eos_token_id:
-                with torch.no_grad():
-                    ids.append(int(model(input_ids=torch.tensor([ids])).logits[0, -1].argmax()))
-            expected = tiny_tokenizer.decode(ids[start:], skip_special_tokens=True)
-            assert text == expected.strip()
+            ids = plain_pass.greedy(model, tiny_tokenizer, prompt, 6)
+            assert text == tiny_tokenizer.decode(ids, skip_special_tokens=True).strip()
     assert any(found)
 
 

@@ -12,13 +12,6 @@ from workbook import encoding, models, training
 from workbook.errors import WorkbookError
 from workbook.forgetting import remedies
 
-
-@pytest.fixture(params=["fp32", "bf16"])
-def precision(request, monkeypatch):
-    monkeypatch.setenv("WORKBOOK_PRECISION", request.param)
-    return request.param
-
-
 TEXTS = ["the film is good", "a bad film", "what a very fine story", "dull", "nice", "poor"]
 
 

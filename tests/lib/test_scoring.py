@@ -1,26 +1,15 @@
 import numpy as np
+import plain_pass
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workbook import encoding, scoring
+from workbook import scoring
 from workbook.errors import WorkbookError
 
 PROMPTS = ["the film is good and", "the film is", "the story was a very long one and", "the end"]
 CHOICES = [["good", "bad"], ["a very good film", "bad"], ["no", "it is not good"], ["x", "y"]]
-
-
-def plain_scores(model, tokenizer, prompt, choices):
-    """The computation without any cache: one forward pass a choice."""
-    start = encoding.token_ids(tokenizer, prompt)
-    values = []
-    for choice in choices:
-        end = encoding.token_ids(tokenizer, f" {choice}")
-        with torch.no_grad():
-            logprobs = model(input_ids=torch.tensor([start + end])).logits[0].log_softmax(-1)
-        values.append(sum(logprobs[len(start) + i - 1, t].item() for i, t in enumerate(end)))
-    return values
 
 
 @pytest.mark.parametrize("batch_tokens", [1, 12, 1000])
@@ -30,7 +19,7 @@ def test_scores_equal_the_plain_computation(tiny_model, tiny_tokenizer, batch_to
     )
     for prompt, choices, values in zip(PROMPTS, CHOICES, ours, strict=True):
         assert values == pytest.approx(
-            plain_scores(tiny_model.eval(), tiny_tokenizer, prompt, choices), abs=1e-4
+            plain_pass.scores(tiny_model.eval(), tiny_tokenizer, prompt, choices), abs=1e-4
         )
 
 
@@ -40,7 +29,8 @@ def test_scores_of_one_prompt_and_of_unlike_prompts(tiny_model, tiny_tokenizer):
             tiny_model, tiny_tokenizer, prompts, [["good", "not bad"]] * len(prompts), style="plain"
         )
         theirs = [
-            plain_scores(tiny_model.eval(), tiny_tokenizer, p, ["good", "not bad"]) for p in prompts
+            plain_pass.scores(tiny_model.eval(), tiny_tokenizer, prompt, ["good", "not bad"])
+            for prompt in prompts
         ]
         np.testing.assert_allclose(ours, theirs, atol=1e-4)
 
@@ -50,7 +40,7 @@ def test_prompts_may_have_different_numbers_of_choices(tiny_model, tiny_tokenize
     ours = scoring.score_choices(tiny_model, tiny_tokenizer, PROMPTS[:2], choices, style="plain")
     assert [len(row) for row in ours] == [1, 3]
     for prompt, row, values in zip(PROMPTS, choices, ours, strict=False):
-        expected = plain_scores(tiny_model.eval(), tiny_tokenizer, prompt, row)
+        expected = plain_pass.scores(tiny_model.eval(), tiny_tokenizer, prompt, row)
         assert values == pytest.approx(expected, abs=1e-4)
 
 
@@ -72,7 +62,7 @@ def test_scoring_leaves_the_model_as_it_was(tiny_model, tiny_tokenizer):
 def test_classify_returns_the_likeliest_label(tiny_model, tiny_tokenizer):
     result = scoring.classify(tiny_model, tiny_tokenizer, PROMPTS, ["good", "bad"], style="plain")
     expected = [
-        plain_scores(tiny_model.eval(), tiny_tokenizer, prompt, ["good", "bad"])
+        plain_pass.scores(tiny_model.eval(), tiny_tokenizer, prompt, ["good", "bad"])
         for prompt in PROMPTS
     ]
     np.testing.assert_allclose(result.scores, expected, atol=1e-4)

@@ -16,12 +16,6 @@ def examples(tiny_tokenizer):
     return encoding.encode_pairs(tiny_tokenizer, zip(texts, answers, strict=True), style="plain")
 
 
-@pytest.fixture(params=["fp32", "bf16"])
-def precision(request, monkeypatch):
-    monkeypatch.setenv("WORKBOOK_PRECISION", request.param)
-    return request.param
-
-
 def weights(model):
     return {name: p.detach().clone() for name, p in model.named_parameters()}
 
