@@ -107,6 +107,11 @@ def count_parameters(model: torch.nn.Module) -> Parameters:
     return Parameters(sum(n for n, _ in sizes), sum(n for n, trainable in sizes if trainable))
 
 
+def context_length(model: torch.nn.Module) -> float:
+    """Return how many tokens the model reads at most, infinity where it does not say."""
+    return getattr(model.config, "max_position_embeddings", None) or float("inf")
+
+
 def cast_weights(model: torch.nn.Module, dtype: torch.dtype) -> dict[str, torch.Tensor]:
     """Cast all weights and return the tensors that they had before, by name.
 

@@ -113,7 +113,7 @@ def score_continuations(
 
 def _check_context(model, prompts, choices) -> None:
     """Raise WorkbookError if a prompt with its longest choice exceeds the model's context."""
-    limit = getattr(model.config, "max_position_embeddings", None) or float("inf")
+    limit = models.context_length(model)
     for prompt, options in zip(prompts, choices, strict=True):
         length = len(prompt) + max(len(option) for option in options)
         if length > limit:

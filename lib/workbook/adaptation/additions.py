@@ -1,6 +1,6 @@
-"""How a LoRA, an adapter or a soft prompt is put on a model and taken off again.
+"""How a LoRA, an adapter, a soft prompt or a progressive column is put on a model and taken off.
 
-All three are modules of their own that act through PyTorch's hooks. No layer of the model is
+All are modules of their own that act through PyTorch's hooks. No layer of the model is
 replaced and no weight renamed, so the model without them is bit for bit the old one, and training,
 scoring and the run cache see them as one more part of the model. Taught in notebooks 07 and 08.
 """

@@ -8,6 +8,7 @@ import functools
 import torch
 import torch.nn.functional as F
 
+from .. import models
 from ..encoding import token_ids
 from ..errors import WorkbookError
 from .additions import Addition, check_rows, check_size
@@ -83,7 +84,7 @@ def _mask(given: torch.Tensor | None, text: torch.Tensor, past: int) -> torch.Te
 
 
 def _check_context(body, mask: torch.Tensor) -> None:
-    limit = getattr(body.config, "max_position_embeddings", None) or float("inf")
+    limit = models.context_length(body)
     if mask.shape[1] > limit:
         raise WorkbookError(
             f"Soft prompt and text have {mask.shape[1]} tokens and the model reads {limit}: "

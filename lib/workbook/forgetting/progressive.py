@@ -13,16 +13,20 @@ from collections.abc import Iterator
 import torch
 import torch.nn.functional as F
 
+from ..adaptation import additions
 
-class Column(torch.nn.Module):
+
+class Column(additions.Addition):
     """A narrow network beside a Transformer, one block a layer, that adds nothing at first.
 
     `hidden` is the width of the old column, `width` that of the new one. The blocks have no
     attention of their own: what other positions say reaches them through the laterals.
     """
 
+    kind = "column"
+
     def __init__(self, layers: int, hidden: int, width: int = 96, seed: int = 0):
-        super().__init__()
+        super().__init__(width=width)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.laterals = _linears(layers, hidden, width)
@@ -31,6 +35,19 @@ class Column(torch.nn.Module):
             self.out = torch.nn.Linear(width, hidden, bias=False)
         torch.nn.init.zeros_(self.out.weight)
         self.state = None
+
+    @staticmethod
+    def hook(model, group, rows):
+        """Register a hook at each layer and one at the end."""
+        [column], body = group, model.model
+        # A deep copy of the model copies a partial's column with it, unlike a closure's.
+        return [
+            *(
+                layer.register_forward_hook(functools.partial(_read, column, i))
+                for i, layer in enumerate(body.layers)
+            ),
+            body.norm.register_forward_hook(functools.partial(_finish, column)),
+        ]
 
     def read(self, layer: int, old: torch.Tensor) -> None:
         """Go on from the state below with the old column's hidden state [batch, length, hidden]."""
@@ -72,21 +89,8 @@ def attached(model: torch.nn.Module, column: Column) -> Iterator[torch.nn.Module
 
     Training, scoring and generation work as usual; on leaving, the model is as it was.
     """
-    body, learning = model.model, [p for p in model.parameters() if p.requires_grad]
-    # A deep copy of the model copies a partial's column with it, unlike a closure's.
-    hooks = [
-        layer.register_forward_hook(functools.partial(_read, column, i))
-        for i, layer in enumerate(body.layers)
-    ]
-    hooks.append(body.norm.register_forward_hook(functools.partial(_finish, column)))
-    model.requires_grad_(False)
-    model.add_module("column", column.requires_grad_(True))
     try:
-        yield model
+        with additions.attached(model, column):
+            yield model
     finally:
-        for hook in hooks:
-            hook.remove()
-        del model.column
-        column.state = None
-        for parameter in learning:
-            parameter.requires_grad_(True)
+        column.state = None  # of a pass that broke off
