@@ -55,3 +55,11 @@ def test_a_remedy_comes_out_again():
     before, after = (panel.unpack(row["panel"]) for row in (recorded, live))
     assert np.mean(after["sentiment"]) == pytest.approx(np.mean(before["sentiment"]), abs=0.04)
     assert panel.retained(after).mean() == pytest.approx(panel.retained(before).mean(), abs=0.07)
+
+
+@pytest.mark.real_model
+def test_a_model_of_one_kind_comes_out_again():
+    """Forty topics in four passes, scored on 80 rows."""
+    recorded, live = recording.rerun("06_multitask", plan="alone", train=["topic"], seed=0)
+    before, after = (np.array(row["scores"]["topic"].split(), float) for row in (recorded, live))
+    assert after.mean() == pytest.approx(before.mean(), abs=0.08)
