@@ -179,7 +179,7 @@ def peak_memory():
     reading, stop = SimpleNamespace(gb=0.0), threading.Event()
 
     def watch():
-        while not stop.wait(0.5):
+        while not stop.wait(0.1):
             reading.gb = max(reading.gb, _children_gb())
 
     thread = threading.Thread(target=watch, daemon=True)

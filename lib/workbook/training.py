@@ -270,6 +270,7 @@ def fit(
         raise WorkbookError("There is nothing to learn from: pass at least one example.")
     if patience is not None and not validation:
         raise WorkbookError("Early stopping needs a validation set: pass validation=.")
+    release_memory()  # the allocator still holds what was freed: it would add to the peak
     generator = seed_everything(seed)
     batches_an_epoch = math.ceil(len(examples) / batch_size)
     total = epochs * math.ceil(batches_an_epoch / accumulate)

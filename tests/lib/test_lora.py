@@ -137,7 +137,7 @@ def test_a_merged_model_can_be_saved_and_tuned(tiny_model, tmp_path):
 @pytest.mark.parametrize(
     ("spoil", "options", "message"),
     [
-        (lambda model: model.to(torch.bfloat16), {}, "round the update away"),
+        (lambda model: model.to(torch.bfloat16), {}, "round much of the update away"),
         (lambda model: model, {"targets": r"lm_head|q_proj"}, "shares its weights"),
     ],
     ids=["bf16", "tied"],

@@ -86,8 +86,8 @@ def merge(model: torch.nn.Module, lora: LoRA) -> Weights:
 def _check_mergeable(model, name: str, layer: torch.nn.Linear) -> None:
     if layer.weight.dtype != torch.float32:
         raise WorkbookError(
-            f"The weights of {name} are {layer.weight.dtype}, which would round the update away: "
-            "merge into the float32 model, then cast."
+            f"The weights of {name} are {layer.weight.dtype}, which would round much of the update "
+            "away: load the model in float32 to merge."
         )
     if layer.weight is model.get_input_embeddings().weight:
         raise WorkbookError(

@@ -4,6 +4,7 @@
 """
 
 import copy
+import warnings
 
 import torch
 from peft import LoraConfig, PeftConfig, PeftModel, PromptTuningConfig, get_peft_model
@@ -20,7 +21,10 @@ def copy_with(model: torch.nn.Module, config: PeftConfig) -> PeftModel:
     Raises WorkbookError while an addition is attached, which the copy would have too.
     """
     check_bare(model)
-    return get_peft_model(copy.deepcopy(model), config).eval()
+    with warnings.catch_warnings():
+        # peft 0.21 asks transformers by a name that is being retired.
+        warnings.filterwarnings("ignore", ".*is_gradient_checkpointing", FutureWarning)
+        return get_peft_model(copy.deepcopy(model), config).eval()
 
 
 def twin(model: torch.nn.Module, addition: Addition) -> PeftModel:
