@@ -291,7 +291,7 @@ print(f"words in an answer: {lengths[0]:.1f} before, {lengths[1]:.1f} after")
 # %% [markdown] claims=["measured['words_before'] > 20", "measured['words_after'] < 15"]
 # Everything the model was taught ended after one word. It answers the review with the label now, and
 # the rest became short as well: fewer than 15 words in the mean, more than 20 before. It still tries
-# to do what it is asked, and what it could not do before it cannot do now.
+# to do what it is asked.
 
 # %% [markdown] slide="slide" minutes=7
 # ## Knowledge or form?
@@ -319,7 +319,8 @@ for lr in (5e-5, 1e-4):
 
 # %% [markdown] claims=["measured['facts_changes']['5e-05']['difference'][2] < 0", "measured['facts_changes']['0.0001']['difference'][2] < 0", "measured['facts_changes']['5e-05']['chosen'][0] > 0", "measured['facts_changes']['0.0001']['chosen'][0] > 0"]
 # At both rates writing fell against choosing, with an interval below 0, and the right answer was
-# chosen no less often than before. So these facts are not gone: they are no longer *said*.
+# chosen no less often than before. So these facts are not gone, as far as a choice among four can
+# tell: they are no longer *said*.
 
 # %% [markdown] slide="slide" minutes=6
 # ## How fast you learn, and how much you forget
@@ -455,7 +456,7 @@ print("3 shots, span F1 (names in the right kind): "
 # %% [markdown] claims=["measured['name_change_zero_shot'][2] < 0", "measured['name_change_three_shot'][1] < 0 < measured['name_change_three_shot'][2]"]
 # Without shots names fell for sure; with three the change cannot be told from zero: a habit covers an
 # ability that is there. In the tuned model's first answer even the capitals went, as in its labels, and
-# our score counts capitalized words only, so part of the loss is spelling.
+# our score counts capitalized words only, so part of the loss may be spelling.
 
 # %% [markdown] slide="slide" minutes=7
 # ## A sequence of tasks
@@ -596,7 +597,7 @@ print("by matrix:", ", ".join(f"{name} {value:.2f} %" for name, value in moved.m
 # %% [markdown] claims=["0.05 <= min(measured['drift_by_module'][name] for name in ['q_proj', 'k_proj', 'v_proj', 'o_proj', 'gate_proj', 'up_proj', 'down_proj'])", "max(measured['drift_by_module'][name] for name in ['q_proj', 'k_proj', 'v_proj', 'o_proj', 'gate_proj', 'up_proj', 'down_proj']) <= 0.2", "max(measured['drift_by_third'][name] for name in ['lower', 'middle', 'upper']) <= 1.5 * min(measured['drift_by_third'][name] for name in ['lower', 'middle', 'upper'])", "measured['drift_range'][1] > 0.25"]
 # No kind of matrix stayed where it was, and no third of the layers moved 1.5 times as far as another.
 # And the whole difference is small: each kind moved by 0.05 to 0.2 per cent of its length in the mean;
-# only the first layer's value and output matrices stand out, with up to more than 0.25. What a model
+# only the first layer's value and output matrices stand out, the most by more than 0.25. What a model
 # does hangs on changes that no look at its weights would have shown.
 
 # %% [markdown] literature=true
