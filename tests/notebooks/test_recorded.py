@@ -47,11 +47,16 @@ def test_the_untuned_panel_comes_out_again():
 
 
 @pytest.mark.real_model
-def test_a_remedy_comes_out_again():
-    """L2-SP at the strength that was chosen, on validation: 250 reviews and 100 other items."""
-    recorded, live = recording.rerun(
-        "05_remedies", method="L2-SP", strength=0.6, seed=0, split="validation"
-    )
+@pytest.mark.parametrize(
+    "name, point",
+    [
+        ("05_remedies", {"method": "L2-SP", "strength": 0.6}),
+        ("07_lora", {"method": "LoRA", "rank": 8, "targets": "all linear", "lr": 1e-3}),
+    ],
+)
+def test_a_tuned_model_comes_out_again(name, point):
+    """As it was chosen on validation: 250 reviews and 100 other items."""
+    recorded, live = recording.rerun(name, **point, seed=0, split="validation")
     before, after = (panel.unpack(row["panel"]) for row in (recorded, live))
     assert np.mean(after["sentiment"]) == pytest.approx(np.mean(before["sentiment"]), abs=0.04)
     assert panel.retained(after).mean() == pytest.approx(panel.retained(before).mean(), abs=0.07)
