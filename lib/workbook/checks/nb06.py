@@ -16,11 +16,7 @@ def check_shares(function) -> None:
     answer = call(function, dict(sizes))
     expect(isinstance(answer, dict), "Return a dictionary from names to shares.")
     expect(set(answer) == set(sizes), "Every task needs a share: go through `sizes`.")
-    total = sum(map(float, answer.values()))
-    expect(
-        math.isclose(total, 1, abs_tol=1e-6),
-        f"The shares add up to {total:.4g}, not to 1: divide each weight by their sum.",
-    )
+    _expect_whole(answer, "The shares add up to {:.4g}, not to 1: divide each weight by their sum.")
     expect(
         _near(answer, large=0.8, small=0.2),
         "At temperature 1 and without a cap, 800 of 1,000 rows have a share of 0.8.",
@@ -39,11 +35,7 @@ def check_shares(function) -> None:
         "At temperature 2 the square roots count: 4 to 1 becomes 2 to 1.",
     )
     capped = call(function, dict(sizes), 1.0, 300)
-    total = sum(map(float, capped.values()))
-    expect(
-        math.isclose(total, 1, abs_tol=1e-6),
-        f"With a cap the shares add up to {total:.4g}: take the sum *after* capping.",
-    )
+    _expect_whole(capped, "With a cap the shares add up to {:.4g}: take the sum *after* capping.")
     expect(
         _near(capped, large=0.6, small=0.4),
         "With a cap of 300, 800 counts as 300 and 200 stays 200: the shares are 0.6 and 0.4.",
@@ -60,6 +52,12 @@ def check_shares(function) -> None:
     kept = dict(sizes)
     call(function, kept, 2.0, 300)
     expect(kept == sizes, "Your function changes `sizes` itself: make a new dictionary.")
+
+
+def _expect_whole(shares, message):
+    """Expect that the shares add up to 1; the message has a place for their sum."""
+    total = sum(map(float, shares.values()))
+    expect(math.isclose(total, 1, abs_tol=1e-6), message.format(total))
 
 
 def _near(answer, **wanted):
