@@ -46,11 +46,12 @@ class Sweep:
     """A measurement repeated over points; a script in notebooks/recorded defines one as SWEEP.
 
     `measure(**settings, **point)` returns a dict of results. The file of the results stands
-    beside the script (`source`, give `__file__`) and has its name.
+    beside the script (`source`, give `__file__`) and has its name. Where later points rest on what
+    earlier ones found, `points` is a function of the rows measured so far, none at first.
     """
 
     settings: dict
-    points: list[dict]
+    points: list[dict] | Callable[[list[dict]], list[dict]]
     measure: Callable[..., dict]
     source: str
 
@@ -69,12 +70,11 @@ class Sweep:
         made, rows = self._made(), self._kept_rows()
         if self.path.exists() and not rows:
             print(f"{self.path.name} was made by other code or settings: starting afresh.")
-        for number, point in enumerate(self.points, 1):
-            if _find(rows, point) is None:
-                rows.append(self.measure_point(point))
-                self._write({**made, **_circumstances(), "rows": rows})
-                place = f"{self.path.stem} {number}/{len(self.points)}"
-                print(f"{place}: {point} took {rows[-1]['seconds']} s", flush=True)
+        while left := self._left(rows):
+            rows.append(self.measure_point(left[0]))
+            self._write({**made, **_circumstances(), "rows": rows})
+            place = f"{self.path.stem}, {len(self._left(rows))} left"
+            print(f"{place}: {left[0]} took {rows[-1]['seconds']} s", flush=True)
 
     def measure_point(self, point: dict) -> dict:
         """Measure one point now and return its row: point, results and seconds."""
@@ -87,8 +87,14 @@ class Sweep:
 
     def is_current(self) -> bool:
         """Tell whether the file was made by this code and these settings and has every point."""
-        rows = self._kept_rows()
-        return all(_find(rows, point) is not None for point in self.points)
+        return not self._left(self._kept_rows())
+
+    def known_points(self, rows: list[dict]) -> list[dict]:
+        """Return the points that are known when these rows are measured."""
+        return self.points(rows) if callable(self.points) else self.points
+
+    def _left(self, rows):
+        return [point for point in self.known_points(rows) if _find(rows, point) is None]
 
     def _made(self):
         fixed = {name: _plain(name, value) for name, value in self.settings.items()}
@@ -148,9 +154,9 @@ def rerun(name: str, **point) -> tuple[dict, dict]:
 
     Raises WorkbookError when the values do not name exactly one recorded point.
     """
-    one = sweep(name)
-    matching = [each for each in one.points if point.items() <= each.items()]
-    recorded = _find(load(name).rows, matching[0]) if len(matching) == 1 else None
+    one, rows = sweep(name), load(name).rows
+    matching = [each for each in one.known_points(rows) if point.items() <= each.items()]
+    recorded = _find(rows, matching[0]) if len(matching) == 1 else None
     if recorded is None:
         raise WorkbookError(f"{point} is not one recorded point of {name}: see its `frame`.")
     return recorded, one.measure_point(matching[0])

@@ -5,9 +5,7 @@ for plain tuning, unless the remedy's strength is a rate of its own. The test ha
 """
 
 import functools
-import json
 import time
-from pathlib import Path
 
 from workbook import encoding, models, recording, runcache, tasks, training
 from workbook.forgetting import panel, progressive, remedies
@@ -190,28 +188,20 @@ def chosen(rows):
     }
 
 
-def points():
+def points(rows):
     """Return the points of the choice, and once it is made those of the test."""
     grid = [(method, strength) for method in GRID for strength in GRID[method]]
     tried = [dict(method=m, strength=s, seed=0, split="validation") for m, s in grid]
-    file = Path(__file__).with_suffix(".json")
-    best = chosen(json.loads(file.read_text())["rows"]) if file.exists() else {}
     final = [
         dict(method=method, strength=strength, seed=seed, split="test")
         for seed in (0, 1, 2)
-        for method, strength in best.items()
+        for method, strength in chosen(rows).items()
         if method != "plain"  # 04_forgetting has it at all three rates
     ]
     return tried + final
 
 
-def sweep():
-    """Return the sweep as far as its points are known."""
-    return recording.Sweep(settings={}, points=points(), measure=measure, source=__file__)
-
-
-SWEEP = sweep()
+SWEEP = recording.Sweep(settings={}, points=points, measure=measure, source=__file__)
 
 if __name__ == "__main__":
     SWEEP.run()
-    sweep().run()  # now that the choice is made, its test

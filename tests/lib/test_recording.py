@@ -97,7 +97,7 @@ def test_measured_refuses_what_is_no_result(shown, value):
 
 def test_sweep_keeps_rows_with_how_they_were_made(make, capsys):
     make().run()
-    assert "03_curve 1/4: {'n': 50, 'seed': 0} took 0.0 s" in capsys.readouterr().out
+    assert "03_curve, 3 left: {'n': 50, 'seed': 0} took 0.0 s" in capsys.readouterr().out
     recorded = recording.load("03_curve")
     assert recorded.settings == {"slope": 0.001}
     assert recorded.frame[["n", "seed"]].values.tolist() == [[50, 0], [50, 1], [100, 0], [100, 1]]
@@ -119,6 +119,36 @@ def test_a_second_run_measures_nothing_and_added_points_only_themselves(make, ca
     assert capsys.readouterr().out.count("took") == 2
     assert recording.load("03_curve").rows[:4] == rows
     assert len(recording.load("03_curve").rows) == 6 and recording.is_current("03_curve")
+
+
+LATER = """
+def points(rows):
+    tried = [{"n": n, "seed": 0} for n in SIZES]
+    if len(rows) < len(tried):
+        return tried
+    best = max(rows[: len(tried)], key=lambda row: row["accuracy"])["n"]
+    return tried + [{"n": best, "seed": 1}]
+
+
+SWEEP = Sweep(settings=SWEEP.settings, points=points, measure=measure, source=__file__)
+"""
+
+
+def test_points_may_rest_on_what_earlier_ones_found(make, capsys):
+    path = make(sizes=(50, 200, 100)).path.with_suffix(".py")
+    head, run = path.read_text().split("\nif __name__")
+    path.write_text(f"{head}\n{LATER.replace('SIZES', '(50, 200, 100)')}\nif __name__{run}")
+    sweep = recording.sweep("03_curve")
+    assert sweep.known_points([]) == [{"n": n, "seed": 0} for n in (50, 200, 100)]
+    assert not sweep.is_current()
+    sweep.run()
+    assert recording.load("03_curve").rows[-1].items() >= {"n": 200, "seed": 1}.items()
+    told = capsys.readouterr().out
+    assert "03_curve, 1 left: {'n': 100, 'seed': 0}" in told
+    assert "03_curve, 0 left: {'n': 200, 'seed': 1}" in told
+    assert sweep.is_current()
+    recorded, live = recording.rerun("03_curve", n=200, seed=1)
+    assert recorded["accuracy"] == live["accuracy"]
 
 
 def test_comments_and_docstrings_may_change(make):
