@@ -137,6 +137,18 @@ def test_relatives_of_prompt_tuning_train_on_a_copy(tiny_model, tiny_tokenizer, 
     assert all(p.requires_grad for p in tiny_model.parameters())
 
 
+def test_learned_p_tuning_is_a_soft_prompt(tiny_model, batch):
+    config = PromptEncoderConfig(task_type="CAUSAL_LM", num_virtual_tokens=4, encoder_hidden_size=8)
+    relative = peft_models.copy_with(tiny_model, config)
+    made = SoftPrompt(tiny_model, 4)
+    with torch.no_grad():
+        made.vectors.copy_(relative.get_prompt_embedding_to_save("default"))
+    theirs = outcome(relative, batch)
+    with attached(tiny_model, made):
+        ours = outcome(tiny_model, batch)
+    torch.testing.assert_close(ours[:2], theirs[:2], rtol=1e-5, atol=1e-5)
+
+
 def test_a_twin_leaves_the_model_as_it_is(tiny_model, batch):
     names, base = [n for n, _ in tiny_model.named_modules()], outcome(tiny_model, batch)[0]
     for addition in (loud(tiny_model), SoftPrompt(tiny_model)):

@@ -63,6 +63,16 @@ def test_a_tuned_model_comes_out_again(name, point):
 
 
 @pytest.mark.real_model
+def test_a_soft_prompt_comes_out_again():
+    point = {"start": "text", "length": 20, "lr": 3e-3, "seed": 0, "split": "validation"}
+    recorded, live = recording.rerun("08_adapters_prompts", **point)
+    before, after = (np.mean(panel.unpack(row["panel"])["sentiment"]) for row in (recorded, live))
+    assert after == pytest.approx(before, abs=0.04)
+    assert live["moved"] == pytest.approx(recorded["moved"], rel=0.1)
+    assert live["same_word"] == recorded["same_word"]
+
+
+@pytest.mark.real_model
 def test_a_model_of_one_kind_comes_out_again():
     """Forty topics in four passes, scored on 80 rows."""
     recorded, live = recording.rerun("06_multitask", plan="alone", train=["topic"], seed=0)
