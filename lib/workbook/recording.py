@@ -70,11 +70,14 @@ class Sweep:
         made, rows = self._made(), self._kept_rows()
         if self.path.exists() and not rows:
             print(f"{self.path.name} was made by other code or settings: starting afresh.")
-        while left := self._left(rows):
-            rows.append(self.measure_point(left[0]))
+        left = self._left(rows)
+        while left:
+            point = left[0]
+            rows.append(self.measure_point(point))
             self._write({**made, **_circumstances(), "rows": rows})
-            place = f"{self.path.stem}, {len(self._left(rows))} left"
-            print(f"{place}: {left[0]} took {rows[-1]['seconds']} s", flush=True)
+            left = self._left(rows)
+            place = f"{self.path.stem}, {len(left)} left"
+            print(f"{place}: {point} took {rows[-1]['seconds']} s", flush=True)
 
     def measure_point(self, point: dict) -> dict:
         """Measure one point now and return its row: point, results and seconds."""
