@@ -2,7 +2,6 @@
 
 import hashlib
 import itertools
-import json
 import re
 import textwrap
 from pathlib import Path
@@ -12,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 from PIL import Image
 
-from . import build, execution, plots, settings
+from . import build, execution, measurements, plots, settings
 from .assets import atomic_path
 
 BETWEEN_MARKS = re.compile(r"(?<=<!-- minutes:start -->\n).*?(?=<!-- minutes:end -->)", re.DOTALL)
@@ -35,8 +34,7 @@ class Chapter(NamedTuple):
     @property
     def measured(self) -> dict:
         """What `workbook run` recorded about the notebook; empty before that."""
-        path = build.folder() / "recorded" / f"{self.number}_measured.json"
-        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        return measurements.shown(self.number)
 
 
 CHAPTERS = (
@@ -64,10 +62,10 @@ def planned() -> list[Chapter]:
 def table(folder: str = "") -> str:
     """Return the notebooks with their measured cost and headline as a Markdown table.
 
-    `folder` stands before the file names in the links. Minutes and memory are those of
-    `workbook run`; a notebook that was never run so is "not measured yet".
+    `folder` stands before the file names in the links. Minutes and memory, for each number format,
+    are those of `workbook run --cold`.
     """
-    head = "| | notebook | question | minutes | peak memory | headline |\n"
+    head = "| | notebook | question | fp32 | bf16 | headline |\n"
     rows = [_row(chapter, folder) for chapter in CHAPTERS if chapter.notebook]
     names = ", ".join(f"{chapter.number} {chapter.title}" for chapter in planned())
     rest = f"\nPlanned, not written yet: {names}.\n" if names else ""
@@ -77,11 +75,16 @@ def table(folder: str = "") -> str:
 def _row(chapter: Chapter, folder: str) -> str:
     link = f"[{chapter.title}]({folder}{chapter.notebook.name})"
     kept = chapter.measured
-    cost = "not measured yet | | –"
-    if kept:
-        headline = execution.headline(kept).replace("_", " ")
-        cost = f"{kept['minutes']:.1f} | {kept['peak_memory_gb']:.1f} GB | {headline}"
-    return f"| {chapter.number} | {link} | {chapter.question} | {cost} |\n"
+    headline = execution.headline(kept).replace("_", " ") if kept else "not measured yet"
+    costs = " | ".join(_cost(chapter.number, precision) for precision in ("fp32", "bf16"))
+    return f"| {chapter.number} | {link} | {chapter.question} | {costs} | {headline} |\n"
+
+
+def _cost(number: str, precision: str) -> str:
+    """Return the minutes and the peak memory of a first run, or a dash where nobody timed it."""
+    entry = measurements.read(number)["runs"].get(f"{precision}, seed 0", {})
+    cost = entry.get("cost")
+    return f"{cost['minutes']:.1f} min, {cost['peak_memory_gb']:.1f} GB" if cost else "–"
 
 
 def draw_map() -> Figure:

@@ -2,9 +2,9 @@
 
 import contextlib
 import importlib.metadata
-import json
 import os
 import re
+import shutil
 import tempfile
 import threading
 import time
@@ -19,8 +19,7 @@ from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from . import build, settings
-from .assets import atomic_path
+from . import build, measurements, settings
 from .errors import WorkbookError
 
 # As in `recording`, which takes seconds to import.
@@ -82,29 +81,52 @@ def measured(notebook) -> dict | None:
     return found[-1] if found else None
 
 
-def run(selection=(), edition: str = "solved", keep: bool = True) -> list[Run]:
+def run(selection=(), edition: str = "solved", keep: bool = True, cold: bool = False) -> list[Run]:
     """Execute the selected notebooks one after another, print a table, and return the runs.
 
-    The solved edition and its measurements are kept at the default scale with the
-    workbook's own model and precision; other runs only show that the notebooks work.
+    What the solved edition measured is kept at the default scale with the workbook's own model,
+    and the executed edition too with seed 0 in the number format that this machine chooses. Other
+    runs only show that the notebooks work. `cold` begins with an empty run cache, which the times
+    for the README need.
     """
-    own = not {"WORKBOOK_MODEL", "WORKBOOK_PRECISION"} & set(os.environ)
-    keep = keep and own and edition == "solved" and settings.scale() == "default"
+    keep = keep and edition == "solved" and settings.scale() == "default"
+    keep = keep and "WORKBOOK_MODEL" not in os.environ
     columns = TextColumn("{task.description}"), MofNCompleteColumn(), TextColumn("cells")
-    with Progress(*columns, TimeElapsedColumn(), console=Console()) as progress:
-        runs = [_run_one(source, edition, keep, progress) for source in build.sources(selection)]
+    sources = build.sources(selection)
+    with contextlib.ExitStack() as stack:
+        progress = stack.enter_context(Progress(*columns, TimeElapsedColumn(), console=Console()))
+        if cold:
+            stack.enter_context(empty_run_cache())
+        runs = [_run_one(source, edition, keep, cold, progress) for source in sources]
     Console().print(_table(runs))
     return runs
 
 
-def _run_one(source: Path, edition: str, keep: bool, progress: Progress) -> Run:
+@contextlib.contextmanager
+def empty_run_cache():
+    """Set the kept trainings aside while the block runs; afterwards they are back, with the new."""
+    folder = settings.cache_dir() / "runs"
+    aside = folder.with_name("runs-set-aside")
+    if folder.exists():
+        folder.rename(aside)
+    try:
+        yield
+    finally:
+        folder.mkdir(parents=True, exist_ok=True)
+        for file in aside.glob("*"):
+            if not (folder / file.name).exists():
+                file.rename(folder / file.name)
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _run_one(source: Path, edition: str, keep: bool, cold: bool, progress: Progress) -> Run:
     notebook = build.make(source, edition)
     total = sum(cell.cell_type == "code" and bool(cell.source.strip()) for cell in notebook.cells)
     task = progress.add_task(source.stem, total=total)
     try:
         result = execute(notebook, source.stem, lambda: progress.advance(task))
         if keep:
-            _keep(notebook, result, source)
+            _keep(notebook, result, source, cold)
     except WorkbookError as error:
         progress.console.print(str(error), style="red", markup=False, highlight=False)
         result = Run(source.stem, error=str(error))
@@ -112,39 +134,44 @@ def _run_one(source: Path, edition: str, keep: bool, progress: Progress) -> Run:
     return result
 
 
-def _keep(notebook, result: Run, source: Path) -> None:
-    """Write the executed solved edition and, where it measured something, the recorded JSON."""
-    for cell in notebook.cells:
-        if cell.cell_type == "code":
-            shown = [output for output in cell.outputs if WIDGET not in output.get("data", {})]
-            cell.outputs = scrub(shown)
-    build.write(notebook, build.output_path(source, "solved"))
+def _keep(notebook, result: Run, source: Path, cold: bool) -> None:
+    """Write what was measured and, for the run that readers see, the executed solved edition."""
+    is_shown = settings.seed() == 0 and "WORKBOOK_PRECISION" not in os.environ
+    if is_shown:
+        for cell in notebook.cells:
+            if cell.cell_type == "code":
+                kept = [output for output in cell.outputs if WIDGET not in output.get("data", {})]
+                cell.outputs = scrub(kept)
+        build.write(notebook, build.output_path(source, "solved"))
     if result.measured:
-        path = build.folder() / "recorded" / f"{source.stem[:2]}_measured.json"
-        text = json.dumps(_record(notebook, result, path), indent=1, ensure_ascii=False)
-        with atomic_path(path) as temporary:
-            temporary.write_text(text + "\n", encoding="utf-8")
+        entry = _entry(build.code_hash(notebook), result, source.stem[:2], cold)
+        measurements.keep(source.stem[:2], entry, is_shown)
 
 
-def _record(notebook, result: Run, path: Path) -> dict:
+def _entry(code: str, result: Run, number: str, cold: bool) -> dict:
     """Return the measurements with how they were made.
 
-    A run that found its trainings in the run cache tells nothing about time: the larger
-    minutes and memory stand as long as the code of the notebook is the same.
+    Only a cold run tells what the notebook costs; another leaves the cost that is known, which
+    names the code that it was measured with.
     """
-    code = build.code_hash(notebook)
-    old = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    old = old if old.get("code_sha256") == code else {}
-    return {
-        **result.measured,
-        "scale": settings.scale(),
-        "minutes": max(round(result.minutes, 1), old.get("minutes", 0)),
-        "peak_memory_gb": max(round(result.peak_memory_gb, 1), old.get("peak_memory_gb", 0)),
-        "source_sha256": notebook.metadata["workbook"]["source_sha256"],
+    name = f"{settings.precision()}, seed {settings.seed()}"
+    cost = {
+        "minutes": round(result.minutes, 1),
+        "peak_memory_gb": round(result.peak_memory_gb, 1),
+        "machine": settings.machine(),
         "code_sha256": code,
-        "settings": {"model": "smollm2-135m-instruct", "precision": settings.precision()},
+    }
+    known = measurements.read(number)["runs"].get(name, {}).get("cost")
+    return {
+        "precision": settings.precision(),
+        "seed": settings.seed(),
+        **{key: result.measured[key] for key in ("headline", "values")},
+        "scale": settings.scale(),
+        "model": "smollm2-135m-instruct",
         "machine": settings.machine(),
         "versions": {name: importlib.metadata.version(name) for name in ("torch", "transformers")},
+        "code_sha256": code,
+        "cost": cost if cold else known,
     }
 
 

@@ -18,7 +18,7 @@ from . import settings
 from .assets import atomic_path
 from .errors import WorkbookError
 from .hashing import code_hash
-from .metrics import Interval
+from .metrics import Interval, RunInterval
 
 MEASURED = "application/vnd.workbook.measured+json"
 PACKAGES = ("torch", "transformers", "datasets", "numpy")
@@ -28,7 +28,8 @@ def measured(notebook: str, headline: str, **values) -> None:
     """Display what a notebook measured, as a table for readers and as JSON for the tests.
 
     `headline` names the value that `make run` prints, or is a sentence. An Interval is kept as
-    [estimate, low, high]. Raises WorkbookError for a value that is NaN or no number, text or list.
+    [estimate, low, high], one over training runs as [estimate, low, high, runs]. Raises
+    WorkbookError for a value that is NaN or no number, text or list.
     """
     plain = {name: _plain(name, value) for name, value in values.items()}
     rows = [(name.replace("_", " "), _legible(value)) for name, value in values.items()]
@@ -200,11 +201,19 @@ def _circumstances():
 
 
 def _plain(name, value):
-    """Return a value as JSON holds it."""
+    """Return a value as JSON holds it; an interval over runs keeps their number."""
     try:
-        return json.loads(json.dumps(value, allow_nan=False, default=lambda v: v.tolist()))
+        return json.loads(
+            json.dumps(_with_runs(value), allow_nan=False, default=lambda v: v.tolist())
+        )
     except (ValueError, TypeError, AttributeError) as error:
         raise WorkbookError(f"{name} is {value!r}: only finite numbers, text and lists.") from error
+
+
+def _with_runs(value):
+    if isinstance(value, dict):
+        return {name: _with_runs(each) for name, each in value.items()}
+    return [*value, value.runs] if isinstance(value, RunInterval) else value
 
 
 def _legible(value):

@@ -76,9 +76,14 @@ def _describe(value):
 
 
 def key_of(name: str, inputs: dict, code: Sequence[str] = MEASURING_CODE) -> str:
-    """Return the cache key of a named run with its inputs, precision and the library's code."""
+    """Return the cache key of a named run with its inputs, precision, live seed, library code."""
     parts = {key: _describe(value) for key, value in inputs.items()}
-    context = (library_hash(*code), str(settings.working_dtype()), torch.__version__)
+    context = (
+        library_hash(*code),
+        str(settings.working_dtype()),
+        torch.__version__,
+        settings.seed(),
+    )
     return f"{name}-{_hash([sorted(parts.items()), context])}"
 
 

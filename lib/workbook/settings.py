@@ -27,6 +27,14 @@ def pick(*, smoke, default, full):
     return {"smoke": smoke, "default": default, "full": full}[scale()]
 
 
+def seed() -> int:
+    """Return the seed of what the notebooks draw and train live: `WORKBOOK_SEED`, or 0."""
+    text = os.environ.get("WORKBOOK_SEED", "0")
+    if not text.isdecimal():
+        raise WorkbookError(f"WORKBOOK_SEED is {text!r}: set it to 0, 1, 2 …")
+    return int(text)
+
+
 def cache_dir() -> Path:
     """Return the folder for fetched and trained files: `WORKBOOK_CACHE`, or the user's cache."""
     chosen = os.environ.get("WORKBOOK_CACHE")

@@ -16,7 +16,7 @@ RUNS = {
         "template": "question",
         "examples": {"smoke": 16, "default": 250, "full": 1000},
         "validation": {"smoke": 16, "default": 100, "full": 100},
-        "options": {"lr": 5e-5, "seed": 0},
+        "options": {"lr": 5e-5},
     },
 }
 
@@ -32,9 +32,8 @@ def load(
         raise WorkbookError(f"There is no shared run {name!r}: choose one of {', '.join(RUNS)}.")
     model, tokenizer = models.load()
     train, validation = (encoded(name, tokenizer, split) for split in ("train", "validation"))
-    history = runcache.fit(
-        name, model, train, validation=validation, on_step=on_step, **RUNS[name]["options"]
-    )
+    options = {"seed": settings.seed(), **RUNS[name]["options"]}
+    history = runcache.fit(name, model, train, validation=validation, on_step=on_step, **options)
     return model, tokenizer, history
 
 
@@ -44,7 +43,7 @@ def encoded(name: str, tokenizer: PreTrainedTokenizerBase, split: str) -> list[d
     task = tasks.load_task(run["task"])
     if split == "train":
         count = run["examples"][settings.scale()]
-        rows = tasks.draw(task.splits["train"], count, seed=run["options"]["seed"])
+        rows = tasks.draw(task.splits["train"], count, seed=settings.seed())
     else:
         rows = task.splits[split].select(range(run[split][settings.scale()]))
     render = task.template(run["template"]).render

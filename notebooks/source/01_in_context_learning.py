@@ -36,6 +36,7 @@ from workbook.templates import few_shot
 LIVE = settings.pick(smoke=12, default=200, full=1000)  # test reviews in live cells
 FEW = settings.pick(smoke=6, default=100, full=400)  # in cells that score them many times
 WRITTEN = settings.pick(smoke=3, default=24, full=60)  # where the model writes its answers
+DRAW = settings.seed()  # which examples are drawn as shots here: WORKBOOK_SEED, else 0
 
 # %% [markdown] slide="slide" minutes=3
 # ## The model that we ask
@@ -82,7 +83,7 @@ def demonstrations(task, shots, draw):
     return rows
 
 
-print(few_shot(plain, demonstrations(sentiment, 2, draw=0), test[0]).prompt)
+print(few_shot(plain, demonstrations(sentiment, 2, draw=DRAW), test[0]).prompt)
 
 # %% [markdown] literature=true
 # ### Exercise 1.1 — A few-shot prompt
@@ -193,7 +194,7 @@ def predict(shown, template=plain, rows=test):
 
 
 # %%
-live = {n: predict(demonstrations(sentiment, n, draw=0)) for n in (0, 4)}
+live = {n: predict(demonstrations(sentiment, n, draw=DRAW)) for n in (0, 4)}
 accuracy = {n: metrics.wilson(int((found == truth).sum()), LIVE) for n, found in live.items()}
 for n, found in live.items():
     share = np.mean(found)
@@ -280,7 +281,7 @@ plots.show(figure, alt="Share of positive answers against shots: single draws li
 # label win? Lu et al. 2022 found that a good order for one model is no good order for another.
 
 # %%
-orders = list(itertools.permutations(demonstrations(sentiment, 4, draw=0)))[::3]
+orders = list(itertools.permutations(demonstrations(sentiment, 4, draw=DRAW)))[::3]
 by_order = [predict(order, rows=test[:FEW]) for order in orders]
 shares = [metrics.wilson(int(found.sum()), FEW) for found in by_order]
 names = [" ".join("+" if row["label"] else "−" for row in order) for order in orders]
@@ -320,7 +321,7 @@ plots.show(figure, alt="Share of positive answers for eight orders of the same f
 # assumption that the next curve tests.
 
 # %%
-shown = demonstrations(sentiment, 4, draw=0)
+shown = demonstrations(sentiment, 4, draw=DRAW)
 for text in ("N/A", "[MASK]", ""):
     neutral = few_shot(plain, shown, {"text": text, "label": 0}).prompt
     found = scoring.classify(model, tokenizer, [neutral], sentiment.labels, style="plain")
@@ -406,8 +407,8 @@ plots.show(figure, alt="Accuracy against shots, plain and calibrated, each with 
 
 # %%
 made_up = sentiment.template("made_up")
-print(few_shot(made_up, demonstrations(sentiment, 2, draw=0), test[0]).prompt)
-codes = predict(demonstrations(sentiment, 8, draw=0), template=made_up, rows=test[:FEW])
+print(few_shot(made_up, demonstrations(sentiment, 2, draw=DRAW), test[0]).prompt)
+codes = predict(demonstrations(sentiment, 8, draw=DRAW), template=made_up, rows=test[:FEW])
 code_accuracy = metrics.wilson(int((codes == truth[:FEW]).sum()), FEW)
 print(f"\nyour run, 8 shots: accuracy {code_accuracy}")
 invented = table[table.template == "made_up"]
@@ -442,7 +443,7 @@ entities = tasks.load_task("entities")
 rows = list(entities.splits["test"].select(range(WRITTEN)))
 written = {}
 for n in (0, 3):
-    shown = demonstrations(entities, n, draw=0)
+    shown = demonstrations(entities, n, draw=DRAW)
     prompts = [few_shot(entities.template("plain"), shown, row).prompt for row in rows]
     written[n] = runcache.remember(
         f"01 entities, {n} shots", write, model=model, prompts=prompts, tokens=32

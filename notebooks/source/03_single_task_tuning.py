@@ -33,6 +33,7 @@ from workbook import runcache, scoring, settings, tasks, training
 
 LIVE = settings.pick(smoke=16, default=200, full=500)  # validation reviews
 LESSON = settings.pick(smoke=16, default=250, full=1000)  # examples to learn from
+SEED = settings.seed()  # of what is drawn and trained here: WORKBOOK_SEED, else 0
 
 # %% [markdown] slide="slide" minutes=4
 # ## The task and the three splits
@@ -159,8 +160,8 @@ print(f"by hand {by_hand:.4f}, by the library {by_library:.4f} nats per learned 
 # And in PyTorch. Sixteen lines tune a real model; run them and watch the loss of each batch.
 
 # %%
-training.seed_everything(0)
-few = tasks.draw(task.splits["train"], settings.pick(smoke=8, default=48, full=48))
+training.seed_everything(SEED)
+few = tasks.draw(task.splits["train"], settings.pick(smoke=8, default=48, full=48), seed=SEED)
 examples = encoding.encode_pairs(tokenizer, map(question.render, few))
 optimizer = torch.optim.AdamW(model.parameters(), lr=5e-5, weight_decay=0.0, fused=True)
 model.train()
@@ -259,12 +260,12 @@ checks.nb03.check_learning_rate(learning_rate)
 # %%
 del model
 model, tokenizer = models.load()
-lesson = tasks.draw(task.splits["train"], LESSON, seed=0)
+lesson = tasks.draw(task.splits["train"], LESSON, seed=SEED)
 examples = encoding.encode_pairs(tokenizer, map(question.render, lesson))
 held_out = encoding.encode_pairs(tokenizer, map(question.render, validation[:100]))
 live = plots.LiveLosses()
 history = runcache.fit(
-    "sentiment-full", model, examples, lr=5e-5, seed=0, validation=held_out, on_step=live
+    "sentiment-full", model, examples, lr=5e-5, seed=SEED, validation=held_out, on_step=live
 )
 live.finish(history, alt="Training loss of each step: above one nat at first, noisy, and mostly below "
             "half a nat after ten steps; a star marks the validation loss after the epoch.")
@@ -396,7 +397,7 @@ plots.show(figure, alt="Recorded test accuracy against training examples: " + ",
 # %%
 del model
 model, tokenizer = models.load()
-runcache.fit("sentiment-full", model, examples, lr=5e-5, seed=0, validation=held_out)
+runcache.fit("sentiment-full", model, examples, lr=5e-5, seed=SEED, validation=held_out)
 size = settings.pick(smoke=32, default=1000, full=1000)
 test = list(task.splits["test"].select(range(size)))
 right = correct("03 test", model, test)

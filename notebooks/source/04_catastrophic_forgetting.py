@@ -338,7 +338,7 @@ del model
 model, tokenizer = models.load()
 live = plots.LiveLosses()
 examples = sharedruns.encoded("sentiment-full", tokenizer, "train")
-history = runcache.fit("04 high rate", model, examples, lr=1e-4, seed=0, on_step=live)
+history = runcache.fit("04 high rate", model, examples, lr=1e-4, seed=settings.seed(), on_step=live)
 live.finish(history, alt="Training loss of your run at the learning rate 1e-4: it falls within about "
             "ten steps and stays low and noisy.")  # fmt: skip
 hot = runcache.remember("04 panel, high rate", live_panel, model=model, skipped=SKIPPED)
@@ -411,7 +411,7 @@ for name in panel.ABILITIES:
 # %%
 entities = tasks.load_task("entities")
 sentences = list(entities.splits["test"].select(range(WRITTEN)))
-shown = list(tasks.draw(entities.splits["train"], 3, seed=0, balanced_by="topic"))
+shown = list(tasks.draw(entities.splits["train"], 3, seed=settings.seed(), balanced_by="topic"))
 prompts_by_shots = {
     0: [entities.template("question").render(row).prompt for row in sentences],
     3: [few_shot(entities.template("plain"), shown, row).prompt for row in sentences],

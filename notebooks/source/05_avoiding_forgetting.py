@@ -88,7 +88,7 @@ def plainly_tuned():
     """Return a model tuned as in notebook 04 at the high rate, and its history."""
     model, _ = models.load()
     reviews = sharedruns.encoded("sentiment-full", tokenizer, "train")
-    return model, runcache.fit("04 high rate", model, reviews, lr=RATE, seed=0)
+    return model, runcache.fit("04 high rate", model, reviews, lr=RATE, seed=settings.seed())
 
 
 # %%
@@ -287,7 +287,7 @@ def old_examples(each):
     found = []
     for name in KINDS:
         task = tasks.load_task(name)
-        rows = tasks.draw(task.splits["train"], each, seed=0)
+        rows = tasks.draw(task.splits["train"], each, seed=settings.seed())
         found += encoding.encode_pairs(tokenizer, map(task.template(0).render, rows))
     return found
 
@@ -376,7 +376,7 @@ model, _ = models.load()
 reviews = sharedruns.encoded("sentiment-full", tokenizer, "train")
 mixed = remedies.rehearse(reviews, old_examples(20), share=0.25)
 live = plots.LiveLosses()
-rehearsed = runcache.fit("05 rehearsal", model, mixed, lr=RATE, batch_size=2, accumulate=4, seed=0,
+rehearsed = runcache.fit("05 rehearsal", model, mixed, lr=RATE, batch_size=2, accumulate=4, seed=settings.seed(),
                          on_step=live)  # eight a step, two at a time: old examples are long
 live.finish(rehearsed, alt="Training loss of each step on reviews mixed with old examples: it jumps "
             "up and down from step to step until the end.")

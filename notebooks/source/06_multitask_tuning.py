@@ -207,7 +207,9 @@ model, tokenizer = load()
 asked = {kind: list(tasks.draw(every[kind].splits["validation"], LIVE)) for kind in TRIED}
 before = runcache.remember("06 before", scores, model=model, rows=asked)
 train = {kind: every[kind].splits["train"] for kind in TRIED}
-drawn = mixtures.mix(train, LESSON, dict.fromkeys(TRIED, 1 / len(TRIED)))
+drawn = mixtures.mix(
+    train, LESSON, dict.fromkeys(TRIED, 1 / len(TRIED)), seed=settings.seed()
+)
 print("examples:", ", ".join(f"{kind} {len(rows)}" for kind, rows in drawn.items()))
 
 # %% [markdown]
@@ -235,7 +237,7 @@ for kind in sorted(voice, key=voice.get, reverse=True):
 # %%
 examples = list(itertools.chain.from_iterable(encoded.values()))
 live = plots.LiveLosses()
-history = runcache.fit("multitask", model, examples, lr=5e-5, batch_size=2, accumulate=4, seed=0,
+history = runcache.fit("multitask", model, examples, lr=5e-5, batch_size=2, accumulate=4, seed=settings.seed(),
                        on_step=live)  # eight a step, two at a time: dialogues are long
 live.finish(history, alt="Training loss of each step on the mixture: up and down from step to step, because "
             "each batch holds other kinds.")  # fmt: skip

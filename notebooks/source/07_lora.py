@@ -42,6 +42,7 @@ from workbook.forgetting import panel
 
 # %%
 RATE = 1e-3  # of LoRA
+SEED = settings.seed()  # of what is drawn and trained here: WORKBOOK_SEED, else 0
 PARTS = settings.pick(smoke=[1, 4], default=[1, 4, 16, 64], full=[1, 2, 4, 8, 16, 32, 64])
 WHERE = settings.pick(smoke=r"layers\.0\..*_proj$", default=r"_proj$", full=r"_proj$")
 REVIEWS = settings.pick(smoke=4, default=64, full=250)  # to be judged live
@@ -333,7 +334,7 @@ checks.nb07.check_count(lora_count)
 # %%
 shapes = [tuple(layer.weight.shape) for layer in layers.values()]
 total = models.count_parameters(base).total
-fresh = LoRA(base, rank=8, alpha=16, targets=r"_proj$", seed=0)
+fresh = LoRA(base, rank=8, alpha=16, targets=r"_proj$", seed=SEED)
 with attached(base, fresh) as model:
     learning = models.count_parameters(model).trainable
 share = learning / total
@@ -502,10 +503,10 @@ for name, (each, weights) in sizes.items():
 # seventh of full tuning's. At twenty times the rate it is nearly three times as long.
 
 # %%
-made = LoRA(base, rank=8, alpha=16, targets=r"_proj$", seed=0)
+made = LoRA(base, rank=8, alpha=16, targets=r"_proj$", seed=SEED)
 live = plots.LiveLosses()
 with attached(base, made) as model:
-    history = runcache.fit("sentiment-lora", model, reviews, lr=RATE, seed=0, on_step=live)
+    history = runcache.fit("sentiment-lora", model, reviews, lr=RATE, seed=SEED, on_step=live)
     live.finish(history, alt="Training loss of LoRA on sentiment: it falls within the first steps and "
                 "stays low and noisy, as full tuning's does.")
     after = runcache.remember("07 panel, LoRA", live_panel, model=model, skipped=SKIPPED)
@@ -797,11 +798,11 @@ pd.DataFrame(rounding).map(lambda value: f"{value:.2%}")
 def learn(name, count):
     """Return a LoRA trained on some examples of a task."""
     task = tasks.load_task(name)
-    rows = tasks.draw(task.splits["train"], count, seed=0)
+    rows = tasks.draw(task.splits["train"], count, seed=SEED)
     examples = encoding.encode_pairs(tokenizer, map(task.template("question").render, rows))
-    one = LoRA(base, rank=8, alpha=16, targets=r"_proj$", seed=0)
+    one = LoRA(base, rank=8, alpha=16, targets=r"_proj$", seed=SEED)
     with attached(base, one) as model:
-        learned = runcache.fit(f"07 {name}", model, examples, lr=RATE, epochs=2, seed=0)
+        learned = runcache.fit(f"07 {name}", model, examples, lr=RATE, epochs=2, seed=SEED)
     print(f"{name}: {count} examples, {learned.seconds:.0f} s, loss {learned.steps[0]['loss']:.2f} "
           f"to {learned.steps[-1]['loss']:.2f}")
     return one

@@ -51,6 +51,7 @@ VALIDATION = settings.pick(smoke=8, default=250, full=250)  # reviews
 FEW = settings.pick(smoke=8, default=48, full=150)  # examples of a small task
 ASKED = settings.pick(smoke=4, default=30, full=30)  # its validation rows
 ROUNDS = settings.pick(smoke=1, default=4, full=6)  # of timings
+SEED = settings.seed()  # of what is drawn and trained here: WORKBOOK_SEED, else 0
 
 # %% [markdown] slide="slide" minutes=5
 # ## Add, do not change
@@ -189,10 +190,10 @@ print(f"a new adapter leaves the logits as they were: {is_new_silent}")
 # themselves, but it must still go down through all layers to reach the lowest adapter.
 
 # %%
-adapter = Adapter(model, WIDTH, seed=0)
+adapter = Adapter(model, WIDTH, seed=SEED)
 live = plots.LiveLosses()
 with attached(model, adapter):
-    history = runcache.fit("08 adapter", model, reviews, lr=ADAPTER_RATE, seed=0, on_step=live)
+    history = runcache.fit("08 adapter", model, reviews, lr=ADAPTER_RATE, seed=SEED, on_step=live)
     adapted = runcache.remember("08 panel, adapter", live_panel, model=model, skipped=SKIPPED)
 live.finish(history, alt="Training loss of each step of your adapter on 250 reviews: high at first, then "
             "falling and noisy.")
@@ -437,7 +438,7 @@ prompt = soft_prompt.from_text(model, tokenizer, INSTRUCTION, LENGTH)
 live = plots.LiveLosses()
 untuned_right = runcache.remember("08 validation, untuned", right, model=model, count=VALIDATION)["right"]
 with attached(model, prompt):
-    history = runcache.fit("08 soft prompt", model, reviews, lr=PROMPT_RATE, epochs=PASSES, seed=0,
+    history = runcache.fit("08 soft prompt", model, reviews, lr=PROMPT_RATE, epochs=PASSES, seed=SEED,
                            on_step=live)
     prompted = runcache.remember("08 panel, prompt", live_panel, model=model, skipped=SKIPPED)
     own_right = runcache.remember("08 validation, prompt", right, model=model, count=VALIDATION)["right"]
@@ -731,7 +732,7 @@ LESSONS = {"topic": "Name the topic: business, sports, science, travel, food or 
 def bare(name, split, count):
     """Return pairs of a task's sentence, without a question, and its answer."""
     task = tasks.load_task(name)
-    rows = tasks.draw(task.splits[split], min(count, len(task.splits[split])), seed=0)
+    rows = tasks.draw(task.splits[split], min(count, len(task.splits[split])), seed=SEED)
     return [(row["text"], task.template(0).render(row).completion) for row in rows]
 
 
@@ -740,7 +741,7 @@ for name, instruction in LESSONS.items():
     prompts[name] = soft_prompt.from_text(model, tokenizer, instruction, LENGTH)
     lesson = encoding.encode_pairs(tokenizer, bare(name, "train", FEW))
     with attached(model, prompts[name]):
-        runcache.fit(f"08 prompt, {name}", model, lesson, lr=1e-2, epochs=6, progress=False)
+        runcache.fit(f"08 prompt, {name}", model, lesson, lr=1e-2, epochs=6, seed=SEED, progress=False)
 
 # %% [markdown] literature=true
 # ### Exercise 8.5 — a prompt for each row

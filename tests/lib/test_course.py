@@ -5,14 +5,15 @@ import json
 import pytest
 from PIL import Image
 
-from workbook import course, recording, settings
+from workbook import course, measurements, recording, settings
 
 README = "# Course\n\n<!-- minutes:start -->\nold\n<!-- minutes:end -->\n\nThe end.\n"
-MEASURED = {
+ENTRY = {
     "headline": "test_accuracy",
     "values": {"test_accuracy": [0.9, 0.88, 0.92]},
-    "minutes": 3.2,
-    "peak_memory_gb": 2.5,
+    "precision": "fp32",
+    "seed": 0,
+    "cost": {"minutes": 3.2, "peak_memory_gb": 2.5},
 }
 
 
@@ -20,12 +21,11 @@ MEASURED = {
 def checkout(tmp_path, monkeypatch):
     """A course in which 00 and 03 exist, and 03 was measured."""
     monkeypatch.setattr(settings, "repo_root", lambda: tmp_path)
-    recorded = tmp_path / "notebooks" / "recorded"
-    recorded.mkdir(parents=True)
+    (tmp_path / "notebooks" / "recorded" / "measured").mkdir(parents=True)
     (tmp_path / "README.md").write_text(README, "utf-8")
     for name in ("00_start_here", "03_tuning"):
         (tmp_path / "notebooks" / f"{name}.ipynb").touch()
-    (recorded / "03_measured.json").write_text(json.dumps(MEASURED))
+    measurements.keep("03", ENTRY, is_shown=True)
     return tmp_path
 
 
@@ -36,11 +36,18 @@ def test_chapters_are_numbered_from_00():
 
 def test_table_tells_what_is_measured_and_what_is_planned(checkout):
     lines = course.table().splitlines()
-    assert lines[2].endswith("| not measured yet | | – |")
+    assert lines[2].endswith("| – | – | not measured yet |")
     assert lines[3].startswith("| 03 | [Single-task tuning](03_tuning.ipynb) |")
-    assert lines[3].endswith("| 3.2 | 2.5 GB | test accuracy 0.9 |")
+    assert lines[3].endswith("| 3.2 min, 2.5 GB | – | test accuracy 0.9 |")
     assert lines[-1].startswith("Planned, not written yet: 01 In-context learning, 02 ")
     assert "03 Single" not in lines[-1]
+
+
+def test_cost_of_each_number_format_is_told(checkout):
+    other = {**ENTRY, "precision": "bf16", "cost": {"minutes": 1.9, "peak_memory_gb": 4.1}}
+    measurements.keep("03", other, is_shown=False)
+    assert "| 3.2 min, 2.5 GB | 1.9 min, 4.1 GB |" in course.table()
+    assert measurements.shown("03") == ENTRY
 
 
 def test_readme_is_refreshed_between_its_marks(checkout):

@@ -8,6 +8,7 @@ import sys
 
 import numpy as np
 import pytest
+import scipy.stats
 import sklearn.metrics
 from hypothesis import given
 from hypothesis import strategies as st
@@ -123,6 +124,8 @@ def test_wrong_input_is_one_sentence():
         metrics.paired_test([1, 2], [1])
     with pytest.raises(WorkbookError, match="two axes"):
         metrics.pooled_interval([0.1, 0.2])
+    with pytest.raises(WorkbookError, match="two axes"):
+        metrics.run_interval([0.1, 0.2])
     with pytest.raises(WorkbookError, match="no share"):
         metrics.wilson(3, 2)
 
@@ -176,6 +179,41 @@ def test_paired_interval_of_macro_f1(labelled):
 def test_pooled_interval_averages_seeds_within_items():
     differences = np.array([[1.0, 0.0, 0.0, 1.0], [0.0, 1.0, 1.0, 0.0]])
     assert metrics.pooled_interval(differences) == (0.5, 0.5, 0.5)
+
+
+def test_run_interval_is_students_t_where_items_do_not_vary():
+    differences = np.repeat([[0.076], [0.036], [0.033]], 5, axis=1)
+    expected = scipy.stats.t.interval(
+        0.95, 2, loc=differences.mean(), scale=scipy.stats.sem(differences[:, 0])
+    )
+    one = metrics.run_interval(differences)
+    assert (one.estimate, one.runs) == (pytest.approx(differences.mean()), 3)
+    assert one[1:] == pytest.approx(expected)
+
+
+def test_run_interval_is_that_of_the_items_where_runs_do_not_vary():
+    items = np.random.default_rng(0).normal(0.1, 0.3, 400)
+    one = metrics.run_interval(np.stack([items] * 3))
+    expected = scipy.stats.t.interval(0.95, 399, loc=items.mean(), scale=scipy.stats.sem(items))
+    assert one[1:] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("runs, least", [(3, 0.91), (5, 0.93), (10, 0.94)])
+@pytest.mark.parametrize("scatter", [0.0, 0.03, 0.1])
+def test_run_interval_covers_what_it_promises(runs, least, scatter):
+    """The true difference is 0; items are shared by the runs, as test sets are."""
+    rng = np.random.default_rng(runs)
+    covered = 0
+    for _ in range(1000):
+        differences = rng.normal(0, 0.3, (runs, 200)) + rng.normal(0, scatter, (runs, 1))
+        one = metrics.run_interval(differences + rng.normal(0, 0.3, (1, 200)))
+        covered += one.low <= 0 <= one.high
+    assert least <= covered / 1000 <= 0.985
+
+
+def test_one_run_tells_no_scatter():
+    with pytest.raises(WorkbookError, match="1 runs on 2 items"):
+        metrics.run_interval([[0.1, 0.2]])
 
 
 def test_paired_test_is_exact_for_few_items():

@@ -12,7 +12,7 @@ import pytest
 
 from workbook import recording, settings
 from workbook.errors import WorkbookError
-from workbook.metrics import Interval
+from workbook.metrics import Interval, RunInterval
 
 SCRIPT = '''
 """How accuracy grows."""
@@ -74,6 +74,8 @@ def test_measured_is_a_table_and_json(shown):
     kept = json.loads(json.dumps(data[recording.MEASURED]))
     assert kept["notebook"] == "03" and kept["headline"] == "zero_shot"
     assert kept["values"]["zero_shot"] == [0.81, 0.785, 0.84]
+    gain = shown("03", "gain", gain={"LoRA": RunInterval(0.1, 0.0, 0.2, 5)})
+    assert gain[recording.MEASURED]["values"] == {"gain": {"LoRA": [0.1, 0.0, 0.2, 5]}}
     assert kept["values"] | {"zero_shot": 0} == {
         "zero_shot": 0, "steps": 7, "loss": 0.5, "accuracies": [0.5, 0.25], "by": {"a": 0.5}
     }  # fmt: skip

@@ -1,12 +1,12 @@
 """Both editions of every notebook run top to bottom, and `workbook run` keeps what it should."""
 
-import json
+from dataclasses import replace
 
 import hygiene
 import nbformat
 import pytest
 
-from workbook import build, execution, recording
+from workbook import build, execution, measurements, recording, settings
 from workbook.errors import WorkbookError
 
 
@@ -28,9 +28,9 @@ def test_run_keeps_the_solved_edition_and_its_measurements(course, capsys):
     path = build.output_path(course, "solved")
     kept = nbformat.read(path, as_version=4)
     assert hygiene.problems(kept, path) == []
-    recorded = json.loads((build.folder() / "recorded" / "99_measured.json").read_text("utf-8"))
+    recorded = measurements.shown("99")
     assert recorded["values"] == {"mean": 2.0, "share": 1 / 3}
-    assert recorded["source_sha256"] == build.source_hash(course)
+    assert recorded["code_sha256"] == build.code_hash(kept) and recorded["cost"] is None
     assert recorded["headline"] == "mean" and recorded["scale"] == "default"
     assert set(recorded["versions"]) == {"torch", "transformers"}
     assert "cores" in recorded["machine"]
@@ -95,15 +95,50 @@ def test_a_dead_kernel_is_told_in_a_sentence(course):
         execution.execute(build.make(course, "solved"), "99_sample")
 
 
-def test_time_of_a_warm_run_does_not_replace_that_of_a_cold_one(course):
-    notebook = build.make(course, "solved")
-    path = course.with_name("old.json")
-    code = build.code_hash(notebook)
-    path.write_text(json.dumps({"code_sha256": code, "minutes": 4.0, "peak_memory_gb": 2.0}))
-    warm = execution.Run("99_sample", 0.2, 1.0, {"headline": "mean", "values": {}})
-    assert execution._record(notebook, warm, path)["minutes"] == 4.0
-    path.write_text(json.dumps({"code_sha256": "other", "minutes": 4.0, "peak_memory_gb": 2.0}))
-    assert execution._record(notebook, warm, path)["minutes"] == 0.2
+def test_only_a_cold_run_tells_the_cost():
+    run = execution.Run("99_sample", 4.04, 2.0, {"headline": "mean", "values": {}})
+    first = execution._entry("code", run, "99", cold=False)
+    assert first["cost"] is None
+
+
+def test_a_warm_run_leaves_the_known_cost_and_the_code_it_is_of(course):
+    slow = execution.Run("99_sample", 4.04, 2.0, {"headline": "mean", "values": {}})
+    cold = execution._entry("old", slow, "99", cold=True)
+    measurements.keep("99", cold, is_shown=True)
+    warm = execution._entry("new", replace(slow, minutes=0.2), "99", cold=False)
+    assert warm["code_sha256"] == "new"
+    assert warm["cost"] == cold["cost"]
+    assert (warm["cost"]["minutes"], warm["cost"]["code_sha256"]) == (4.0, "old")
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "name"),
+    [("WORKBOOK_SEED", "2", "fp32, seed 2"), ("WORKBOOK_PRECISION", "bf16", "bf16, seed 0")],
+)
+def test_another_seed_or_format_is_measured_beside_the_shown_one(
+    course, monkeypatch, variable, value, name
+):
+    monkeypatch.setattr(settings, "bf16_is_faster", lambda: False)
+    measurements.keep("99", {"precision": "fp32", "seed": 0, "values": {}}, is_shown=True)
+    monkeypatch.setenv(variable, value)
+    [run] = execution.run()
+    assert run.error is None
+    kept = measurements.read("99")
+    assert kept["shown"] == "fp32, seed 0" and set(kept["runs"]) == {"fp32, seed 0", name}
+    assert kept["runs"][name]["values"]["mean"] == 2.0
+    assert not (build.folder() / "solutions").exists()
+
+
+def test_a_cold_run_sets_what_was_trained_aside_and_brings_it_back(tmp_path, monkeypatch):
+    monkeypatch.setenv("WORKBOOK_CACHE", str(tmp_path))
+    runs = tmp_path / "runs"
+    runs.mkdir()
+    (runs / "old.json").write_text("1")
+    with execution.empty_run_cache():
+        assert not runs.exists()
+        runs.mkdir()
+        (runs / "new.json").write_text("2")
+    assert {file.name for file in runs.iterdir()} == {"old.json", "new.json"}
 
 
 def test_folders_of_this_machine_are_written_short(course):

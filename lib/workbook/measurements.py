@@ -1,0 +1,39 @@
+"""What the executed notebooks measured: an entry for each number format and live seed."""
+
+import json
+from pathlib import Path
+
+from . import build
+from .assets import atomic_path
+
+
+def path(number: str) -> Path:
+    """Return the file of a notebook's measurements, by its two digits."""
+    return build.folder() / "recorded" / "measured" / f"{number}.json"
+
+
+def read(number: str) -> dict:
+    """Return {"shown": name, "runs": {name: entry}}; a name is such as "fp32, seed 0".
+
+    The entry that is shown is the one whose numbers the solved edition displays. Empty where the
+    notebook was never run.
+    """
+    file = path(number)
+    empty = {"shown": None, "runs": {}}
+    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else empty
+
+
+def shown(number: str) -> dict:
+    """Return the entry behind the solved edition; empty where there is none."""
+    kept = read(number)
+    return kept["runs"].get(kept["shown"], {})
+
+
+def keep(number: str, entry: dict, is_shown: bool) -> None:
+    """Write an entry in the place of the one of the same number format and seed."""
+    kept, name = read(number), f"{entry['precision']}, seed {entry['seed']}"
+    kept["runs"] = dict(sorted({**kept["runs"], name: entry}.items()))
+    kept["shown"] = name if is_shown else kept["shown"]
+    with atomic_path(path(number)) as draft:
+        text = json.dumps({"notebook": number, **kept}, indent=1, ensure_ascii=False)
+        draft.write_text(text + "\n", encoding="utf-8")
