@@ -9,7 +9,9 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from adjustText import adjust_text
 from IPython.display import HTML, display
+from matplotlib import patheffects
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 from PIL import Image
@@ -118,6 +120,7 @@ def curve(
     series=None,
     baseline=None,
     baseline_label="zero-shot",
+    band="band: from the lowest dot to the highest",
     dot=(),
     log=False,
     xlabel=None,
@@ -126,7 +129,8 @@ def curve(
     """Draw y against x from rows (dicts or a DataFrame), one line for each value of `series`.
 
     With `low` and `high`, which name columns, the band is theirs; without, each row is a dot (a
-    seed, a draw), the line their mean, and the band runs from the lowest to the highest.
+    seed, a draw), the line their mean, and the band runs from the lowest to the highest. `band`
+    says below the figure what the band is.
     `baseline` is a number or (estimate, low, high), and so is y in the reader's own (x, y) pairs,
     given as `dot`. `log` spaces x evenly by factors, with room for 0.
     """
@@ -141,45 +145,66 @@ def curve(
     _own_dots(ax, dot)
     _ticks(ax, sorted({*frame[x], *(place for place, _ in dot)}), log)
     _legend(fig)
+    if low or frame.duplicated([series, x] if series else [x]).any():
+        _note(fig, band)
     return fig
 
 
-def bars(values, intervals, labels, *, xlabel, reference=None, reference_label="") -> Figure:
+def bars(
+    values, intervals, labels, *, xlabel, whiskers, reference=None, reference_label=""
+) -> Figure:
     """Draw one dot with its interval for each label, the first on top.
 
-    An interval is (low, high) or (estimate, low, high). `reference` is a vertical line, such as
-    the level of chance; its label goes into the legend.
+    An interval is (low, high) or (estimate, low, high); `whiskers` says below the figure what it
+    is, such as "95 % interval over the items". `reference` is a vertical line, such as the level
+    of chance; its label goes into the legend.
     """
     fig, ax = _axes(xlabel, "", height=1.2 + 0.55 * len(labels))
     ends = np.array([interval[-2:] for interval in intervals], dtype=float).T
     rows = np.arange(len(labels))
-    whiskers = np.abs(ends - np.asarray(values, dtype=float))
-    ax.errorbar(values, rows, xerr=whiskers, fmt="o", markersize=9, capsize=5, color=SERIES[0])
+    lengths = np.abs(ends - np.asarray(values, dtype=float))
+    ax.errorbar(values, rows, xerr=lengths, fmt="o", markersize=9, capsize=5, color=SERIES[0])
     ax.set_yticks(rows, labels)
     ax.set_ylim(len(labels) - 0.5, -0.5)
     if reference is not None:
         ax.axvline(reference, color=OKABE_ITO["black"], linestyle="--", label=reference_label)
     if reference_label:
         _legend(fig)
+    _note(fig, f"whiskers: {whiskers}")
     return fig
 
 
-def tradeoff(points, xlabel, ylabel) -> Figure:
-    """Draw one named marker for each point, with whiskers both ways: better is up and right.
+def tradeoff(points, xlabel, ylabel, *, whiskers) -> Figure:
+    """Draw a marker for each point, its name beside it: better is up and right.
 
-    A point is a dict with `label`, `x` and `y`, numbers or (estimate, low, high).
+    A point is a dict with `label`, `x` and `y`, numbers or (estimate, low, high), and where it
+    stands for several training runs `runs`, their (x, y) pairs, drawn as small dots. `whiskers`
+    says below the figure what the intervals are.
     """
-    fig, ax = _axes(xlabel, ylabel, height=6)
-    for index, point in enumerate(points):
-        (x, xerr), (y, yerr) = _whiskers(point["x"]), _whiskers(point["y"])
-        # The marker shifts with each round of colours, so that no pair comes twice.
-        look = {"marker": MARKERS[(index + index // 6) % 6], "color": SERIES[index % 6]}
-        ax.errorbar(
-            x, y, yerr, xerr, **look, ms=11, mec="black", elinewidth=1, capsize=3, linestyle="",
-            label=point["label"],
-        )  # fmt: skip
-    _legend(fig)
+    fig, ax = _axes(xlabel, ylabel, height=6.5)
+    marks = [_mark(ax, point, index) for index, point in enumerate(points)]
+    runs = np.array([run for point in points for run in point.get("runs", ())]).reshape(-1, 2)
+    places = np.array([mark[:2] for mark in marks])
+    _note(fig, f"whiskers: {whiskers}" + ("; small dots: single runs" if len(runs) else ""))
+    fig.draw_without_rendering()  # the labels are placed by their size on the page
+    halo = [patheffects.withStroke(linewidth=3, foreground="white")]
+    adjust_text(
+        [ax.text(x, y, label, fontsize=12, path_effects=halo, zorder=6) for x, y, label in marks],
+        *np.concatenate([places, runs]).T, ax=ax, expand=(1.3, 2.0), force_static=(0.3, 0.6),
+        arrowprops={"arrowstyle": "-", "color": "#555555", "lw": 0.8},
+    )  # fmt: skip
     return fig
+
+
+def _mark(ax, point, index):
+    """Draw one point of a trade-off with its runs; return the place of its label, and the label."""
+    (x, xerr), (y, yerr) = _whiskers(point["x"]), _whiskers(point["y"])
+    # The marker shifts with each round of colours, so that no pair comes twice.
+    look = {"marker": MARKERS[(index + index // 6) % 6], "color": SERIES[index % 6]}
+    ax.errorbar(x, y, yerr, xerr, **look, ms=11, mec="black", elinewidth=1, capsize=3, linestyle="")
+    if point.get("runs"):
+        ax.scatter(*zip(*point["runs"], strict=True), s=22, color=look["color"], alpha=0.8, lw=0)
+    return x, y, point["label"]
 
 
 def confusion(matrix, labels) -> Figure:
@@ -279,6 +304,11 @@ def _axes(xlabel, ylabel, width=8, height=4.5):
 
 def _legend(fig):
     fig.legend(loc="outside upper left", ncols=3)
+
+
+def _note(fig, text):
+    """Write below a figure what its whiskers or its band are."""
+    fig.supxlabel(text, x=0.99, ha="right", fontsize=12, color="#555555")
 
 
 def _line(ax, rows, x, columns, label, index):

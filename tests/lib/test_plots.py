@@ -8,6 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from matplotlib import colors
+from matplotlib.collections import PathCollection
 
 from workbook import plots, training
 from workbook.errors import WorkbookError
@@ -48,9 +49,18 @@ def figures():
     return {
         "curve": plots.curve(ROWS, "n", "acc", series="domain", dot=[(100, 0.8)], log=True),
         "zero": plots.curve(ROWS, "seed", "acc", baseline=bands[0], log=True, **options),
-        "bars": plots.bars([0.8, 0.9], bands, ["prompt", "tuned"], xlabel="accuracy", reference=0),
+        "bars": plots.bars(
+            [0.8, 0.9],
+            bands,
+            ["prompt", "tuned"],
+            xlabel="accuracy",
+            whiskers="95 % interval",
+            reference=0,
+        ),
         "confusion": plots.confusion([[8, 2], [1, 9]], names),
-        "tradeoff": plots.tradeoff([{"label": "a", "x": 0.8, "y": bands[0]}], "new", "kept"),
+        "tradeoff": plots.tradeoff(
+            [{"label": "a", "x": 0.8, "y": bands[0]}], "new", "kept", whiskers="none"
+        ),
         "heatmap": plots.heatmap([[1, -2], [0, np.nan]], names, names, label="change", xlabel="to"),
         "losses": plots.losses(history),
     }
@@ -89,12 +99,17 @@ def test_curve_takes_given_bands_series_and_a_baseline():
 
 def test_bars_draw_both_ends_of_the_interval_and_the_first_label_on_top():
     fig = plots.bars(
-        [0.8, 0.9], [(0.7, 0.85), Interval(0.9, 0.8, 0.95)], ["a", "b"], xlabel="accuracy"
+        [0.8, 0.9],
+        [(0.7, 0.85), Interval(0.9, 0.8, 0.95)],
+        ["a", "b"],
+        xlabel="accuracy",
+        whiskers="95 % interval",
     )
     segments = fig.axes[0].collections[0].get_segments()
     np.testing.assert_allclose(segments[0][:, 0], [0.7, 0.85])
     np.testing.assert_allclose(segments[1][:, 0], [0.8, 0.95])
     assert fig.axes[0].yaxis_inverted()
+    assert fig.get_supxlabel() == "whiskers: 95 % interval"
 
 
 def test_confusion_writes_counts_and_shares_of_the_row():
@@ -118,8 +133,13 @@ def test_tradeoff_names_each_point_and_draws_both_intervals():
     points = [
         {"label": f"method {i}", "x": Interval(0.8, 0.7, 0.85), "y": 0.1 * i} for i in range(13)
     ]
-    fig = plots.tradeoff(points, "sentiment", "retained")
-    assert legend(fig) == [point["label"] for point in points]
+    points[0]["runs"] = [(0.79, 0.01), (0.81, -0.01)]
+    fig = plots.tradeoff(points, "sentiment", "retained", whiskers="95 % interval")
+    named = [text for text in fig.axes[0].texts if text.get_text()]
+    assert [text.get_text() for text in named] == [point["label"] for point in points]
+    assert fig.get_supxlabel() == "whiskers: 95 % interval; small dots: single runs"
+    scattered = [c for c in fig.axes[0].collections if isinstance(c, PathCollection)]
+    np.testing.assert_allclose(scattered[0].get_offsets(), points[0]["runs"])
     marks = [container.lines[0] for container in fig.axes[0].containers]
     assert len({(mark.get_color(), mark.get_marker()) for mark in marks}) == len(points)
     horizontal, vertical = fig.axes[0].containers[1].lines[2]

@@ -21,6 +21,44 @@ NUMBER = r"[-−]?\d[\d,]*(?:\.\d+)?|\.\d+"
 PERCENT = re.compile(rf"(?:({NUMBER})\s*(?:–|-|to|and|/)\s*)?({NUMBER})\s*(?:%|per cent|percent)")
 
 
+# A prose that says of which runs or items it speaks.
+THESE = re.compile(
+    r"\b(?:these|this|your|one|each|every|both|all|two|three) (?:\w+ ){0,2}"
+    r"(?:runs?|models?|seeds?|reviews|items|rows|sentences|questions)\b",
+    re.IGNORECASE,
+)
+
+
+class ItemInterval(list):
+    """[estimate, low, high] over items alone, which notes whether its ends were looked at."""
+
+    used = False
+
+    def __getitem__(self, index):
+        if index in (1, 2):
+            ItemInterval.used = True
+        return super().__getitem__(index)
+
+
+def noting(value):
+    """Return measured values with each interval over items alone made to note its use."""
+    if isinstance(value, dict):
+        return {name: noting(each) for name, each in value.items()}
+    if not isinstance(value, list):
+        return value
+    numbers = len(value) == 3 and all(isinstance(each, int | float) for each in value)
+    if numbers and value[1] <= value[0] <= value[2]:
+        return ItemInterval(value)
+    return [noting(each) for each in value]
+
+
+def rests_on_items(claim: str, measured: dict, recorded: dict) -> bool:
+    """Return whether a claim uses the ends of an interval that covers no other training runs."""
+    ItemInterval.used = False
+    evaluate(claim, noting(measured), recorded)
+    return ItemInterval.used
+
+
 def evaluate(claim: str, measured: dict, recorded: dict) -> bool:
     """Return whether a claim holds; raises ValueError for anything but plain arithmetic."""
     tree = ast.parse(claim, mode="eval")
@@ -87,6 +125,8 @@ def _cell(cell, measured: dict, recorded: dict):
         try:
             if not evaluate(claim, measured, recorded):
                 yield f"the claim {claim!r} is false"
+            if not THESE.search(cell.source) and rests_on_items(claim, measured, recorded):
+                yield f"the claim {claim!r} covers these runs alone: say so, or take run_interval"
         except (KeyError, IndexError, TypeError, ValueError, NameError, SyntaxError) as error:
             yield f"the claim {claim!r} cannot be evaluated: {error!r}"
     claimed = set().union(*(literals(claim) for claim in claims if _is_python(claim)))

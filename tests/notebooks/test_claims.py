@@ -57,6 +57,22 @@ def test_a_wrong_claim_is_found(course, change, expected):
 
 
 @pytest.mark.parametrize(
+    ("prose", "gain", "expected"),
+    [
+        ("LoRA gains.", [0.1, 0.02, 0.2], ["covers these runs alone"]),
+        ("LoRA gains in these three runs.", [0.1, 0.02, 0.2], []),
+        ("LoRA gains.", [0.1, 0.02, 0.2, 5], []),
+    ],
+)
+def test_a_comparison_of_methods_rests_on_runs(course, prose, gain, expected):
+    course.write_text(
+        f"# %% [markdown] claims=[\"measured['gain']['LoRA'][1] > 0\"]\n# {prose}\n", "utf-8"
+    )
+    found = claims.problems(build.make(course, "solved"), {"gain": {"LoRA": gain}}, {})
+    assert len(found) == len(expected) and all(e in f for e, f in zip(expected, found, strict=True))
+
+
+@pytest.mark.parametrize(
     "claim",
     [
         "max(measured['curve']) - min(measured['curve']) > 0.1",
