@@ -8,12 +8,13 @@ WORKBOOK := $(VENV)/bin/workbook
 NB ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install fetch lab test run build measure bench doctor clean
+.PHONY: help install fetch lab test lint check run build measure bench doctor clean
 
 help:
 	@echo "make lab      open the course in JupyterLab (sets everything up on first use)"
 	@echo "make run      execute the solved notebooks and print a table (NB=03 for one)"
-	@echo "make test     run the tests"
+	@echo "make test     check style and spelling, then run the tests"
+	@echo "make check    the part of the tests that needs no model (a minute or two)"
 	@echo "make doctor   check this machine"
 	@echo "make build    write the learner notebooks from notebooks/source"
 	@echo "make measure  repeat the recorded sweeps of a notebook (NB=03, takes hours)"
@@ -58,8 +59,16 @@ fetch: install
 lab: fetch
 	@$(WORKBOOK) lab $(ARGS)
 
-test: fetch
+test: lint fetch
 	@$(PYTHON) -m pytest $(ARGS)
+
+lint: install
+	@$(PYTHON) -m ruff check .
+	@$(PYTHON) -m ruff format --check lib tests benchmarks notebooks/recorded
+	@$(VENV)/bin/codespell
+
+check: lint
+	@$(PYTHON) -m pytest -m "not real_model and not slow" $(ARGS)
 
 run: fetch
 	@$(WORKBOOK) run $(NB) $(ARGS)

@@ -102,12 +102,28 @@ def dumps(notebook: nbformat.NotebookNode) -> str:
 
 
 def build(selection=()) -> list[Path]:
-    """Write the learner edition of the selected notebooks and return the files."""
+    """Write the learner edition of the selected notebooks and return the files.
+
+    Changed prose goes into the solved edition too where the code that was executed is the same.
+    """
     paths = []
     for source in sources(selection):
         paths.append(output_path(source, "learner"))
         write(make(source, "learner"), paths[-1])
+        _renew_prose(source)
     return paths
+
+
+def _renew_prose(source: Path) -> None:
+    path, made = output_path(source, "solved"), make(source, "solved")
+    kept = nbformat.read(path, as_version=4) if path.exists() else None
+    if kept and code_hash(kept) == code_hash(made):
+        executed = iter([cell for cell in kept.cells if cell.cell_type == "code"])
+        for cell in made.cells:
+            if cell.cell_type == "code":
+                old = next(executed)
+                cell.outputs, cell.execution_count = old.outputs, old.execution_count
+        write(made, path)
 
 
 def _translate(cell, place: str) -> None:

@@ -142,10 +142,29 @@ def test_build_writes_the_learner_edition_only(source):
     [path] = build.build(["01"])
     assert path == build.folder() / "01_first.ipynb"
     assert path.read_text("utf-8") == build.dumps(build.make(source, "learner"))
-    assert [p.name for p in build.folder().iterdir() if p.suffix != ".lock"] == [
-        "source",
-        "01_first.ipynb",
-    ] or not (build.folder() / "solutions").exists()
+    assert not (build.folder() / "solutions").exists()
+
+
+def test_new_prose_goes_into_what_was_executed_and_new_code_does_not(source):
+    path, executed = build.output_path(source, "solved"), build.make(source, "solved")
+    for number, cell in enumerate((c for c in executed.cells if c.cell_type == "code"), 1):
+        cell.outputs = [nbformat.v4.new_output("stream", name="stdout", text=f"{number}")]
+        cell.execution_count = number
+    path.parent.mkdir()
+    build.write(executed, path)
+
+    source.write_text(SOURCE.replace("slowly", "fast"), encoding="utf-8")
+    build.build(["01"])
+    renewed = nbformat.read(path, as_version=4)
+    assert "Speak fast." in texts(renewed)[1]
+    assert renewed.metadata["workbook"]["source_sha256"] == build.source_hash(source)
+    outputs = [c.outputs for c in renewed.cells if c.cell_type == "code"]
+    assert outputs == [c.outputs for c in executed.cells if c.cell_type == "code"]
+
+    before = path.read_bytes()
+    source.write_text(SOURCE.replace("later", "sooner"), encoding="utf-8")
+    build.build(["01"])
+    assert path.read_bytes() == before
 
 
 def test_unknown_number_is_told(source):

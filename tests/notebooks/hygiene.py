@@ -14,6 +14,9 @@ MAX_PROSE_LINES = 6
 MAX_CODE_LINES = 18
 LINE_WIDTH = 100
 PASSED = "✓"
+STUDY = re.compile(
+    r"\*\*Minutes:?\*\*:? (\d+) to study(?: \(of which (\d+) on\s+exercises\))?,\s+(\d+) as a\s+talk"
+)
 HIDDEN = re.compile(r"<details>.*?</details>", re.DOTALL)
 FENCE = re.compile(r"^```.*?^```", re.DOTALL | re.MULTILINE)
 MARKDOWN_LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s]+)[^)]*\)")
@@ -150,6 +153,23 @@ def texts_after(notebook, i: int) -> str:
     later = range(i + 1, len(notebook.cells))
     stop = next((j for j in later if notebook.cells[j].cell_type == "code"), len(notebook.cells))
     return "\n".join(cell.source for cell in notebook.cells[i + 1 : stop])
+
+
+@check
+def minutes(notebook, path):
+    """The header's minutes are those of the exercises and of the slides, added up."""
+    header = STUDY.search("\n".join(markdown(notebook)))
+    if not header:
+        yield "the header does not say `N to study (of which E on exercises), T as a talk`"
+        return
+    study, exercises, talk = (int(number or 0) for number in header.groups())
+    stated = "\n".join(markdown(notebook)).replace("*", "")
+    asked = sum(int(n) for n in re.findall(r"Importance: \w+\. Minutes: (\d+)\.", stated))
+    told = sum(build.own(cell).get("minutes", 0) for cell in notebook.cells)
+    if exercises != asked or study < asked:
+        yield f"the exercises take {asked} minutes by their own word, the header says {exercises}"
+    if talk != round(told):
+        yield f"the slides take {told:g} minutes by their own word, the header says {talk}"
 
 
 @check

@@ -97,6 +97,9 @@ BAD = {
     "exercises: exercise mean does not state its difficulty": lambda n: edit(
         prose(n, "Difficulty"), "Difficulty", "Level"
     ),
+    "minutes: the header does not say": lambda n: edit(n.cells[0], "to study", "of study"),
+    "minutes: the exercises take 3 minutes": lambda n: edit(n.cells[0], "which 3", "which 4"),
+    "minutes: the slides take": lambda n: edit(n.cells[0], "1 as a", "12 as a"),
     "quiz: ": lambda n: n.cells.remove(code(n, "display_quiz(")),
     "measurements: no heading": lambda n: n.cells.remove(prose(n, "What we measured")),
     "measurements: no output": lambda n: code(n, "values = ").outputs.clear(),
