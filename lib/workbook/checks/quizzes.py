@@ -121,15 +121,16 @@ def _shuffled(options, place):
 
 def _html(number, question):
     options = "".join(map(_details, question.options))
-    return f"<p><b>{number}. {markup(_asked(question))}</b></p>{options}"
+    # Without these styles, which some pages take away, it is as legible.
+    head = f'<p style="margin: 16px 0 4px"><b>{number}. {markup(_asked(question))}</b></p>'
+    return head + options
 
 
 def _details(option):
     verdict = "✓ Right." if option.is_right else "✗ Wrong."
-    # Without its style, which some pages take away, it is as legible.
     return (
         f'<details style="margin: 4px 0 4px 20px"><summary>{markup(option.text)}</summary>'
-        f"<p><b>{verdict}</b> {markup(option.why)}</p></details>"
+        f'<p style="margin: 4px 0 8px 16px"><b>{verdict}</b> {markup(option.why)}</p></details>'
     )
 
 
