@@ -68,17 +68,58 @@ def test_the_first_unmet_expectation_is_told(shown):
 def not_written(ids): ...
 
 
+def with_docstring(ids):
+    """Return the labels."""
+    ...  # your code here
+
+
+def passed_over(ids):
+    pass
+
+
 def refused(ids):
     raise NotImplementedError
 
 
-@pytest.mark.parametrize("stub", [not_written, refused, lambda ids: ..., ...])
+@pytest.mark.parametrize(
+    "stub", [not_written, with_docstring, passed_over, refused, lambda ids: ..., ...]
+)
 def test_a_stub_is_not_started_and_not_remembered(shown, stub, record):
     result, plain, _ = shown(stub)
     assert not result and result.status == "not started"
     name = f"`{stub.__name__}`" if callable(stub) else "the cell above"
-    assert plain.endswith(f"not started\nReplace the ... in {name}, then run this cell again.")
+    assert plain.endswith(f"not started\nReplace the ... in {name}, run that cell, then this one.")
     assert not record.exists()
+
+
+def without_return(ids):
+    labels = [-100, *ids[1:]]
+    ...
+
+
+def without_assignment(ids):
+    [-100, *ids[1:]]
+
+
+def without_else(ids):
+    if len(ids) > 3:
+        return ids
+
+
+def emptied(ids):
+    return ids.clear()
+
+
+@pytest.mark.parametrize("function", [without_return, without_assignment, without_else, emptied])
+def test_a_forgotten_return_is_told(shown, function):
+    result, plain, _ = shown(function)
+    assert result.status == "tried"
+    assert f"`{function.__name__}` returns nothing here: end it with `return`" in plain
+
+
+def test_a_callable_without_python_code_that_returns_nothing_is_no_stub(shown):
+    result, *_ = shown([].append)
+    assert result.status == "tried" and "`append` returns nothing" in result.message
 
 
 def broken(ids):
