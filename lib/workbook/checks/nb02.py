@@ -185,8 +185,8 @@ def check_find_leaks(function) -> None:
     related = LONG.replace("brothers", "sisters").replace("house", "farm").replace("sea", "hills")
     expect(
         list(call(function, train, [related])) == [],
-        "Of the 20 words of two texts 14 are in both: that is 0.7, no leak. Divide by the number of "
-        "words in either text, `len(a | b)`, not by the mean length or the longer text.",
+        "Of the 20 words of two texts 14 are in both: that is 0.7, no leak. Divide by the number "
+        "of words in either text, `len(a | b)`, not by the mean length or the longer text.",
     )
     expect(
         list(call(function, train, ["New here.", "New here."])) == [],

@@ -70,8 +70,8 @@ def _explain_standstill(calls) -> None:
     )
     expect(
         False,
-        "The gradient was cleared before `optimizer.step()` could use it: call `zero_grad()` before "
-        "`loss.backward()` or after the step, not between the two.",
+        "The gradient was cleared before `optimizer.step()` could use it: call `zero_grad()` "
+        "before `loss.backward()` or after the step, not between the two.",
     )
 
 
@@ -147,8 +147,8 @@ def check_best_epoch(function) -> None:
     )
     expect(
         call(function, [0.9, 0.5, 0.8, 0.7, 0.1], 2) == 1,
-        "0.7 after 0.8 is no new lowest loss: compare with the lowest so far, 0.5 here, not with the "
-        "epoch before.",
+        "0.7 after 0.8 is no new lowest loss: compare with the lowest so far, 0.5 here, not with "
+        "the epoch before.",
     )
     expect(
         call(function, [0.9, 0.5, 0.7, 0.4, 0.6], 2) == 3,
