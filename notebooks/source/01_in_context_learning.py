@@ -683,56 +683,8 @@ print(f"16 shots read {cost.tokens_per_prompt[16]:.0f} tokens per review, zero-s
 # %% [markdown] slide="notes"
 # Let everybody answer alone first; each wrong answer says why it is wrong.
 
-# %% tags=["long"]
-questions = [
-    checks.question(
-        "Where may demonstrations come from?",
-        right=("The training split.", "Yes: the test split is only for the final measurement."),
-        wrong=[
-            ("The test split, if the row itself is left out.",
-             "Every other test row is then judged with a prompt that holds test answers."),
-            ("Anywhere, since no weight is trained.",
-             "No weight changes, but the answers do: what is in the prompt influences them."),
-        ],
-    ),
-    checks.question(
-        "With four balanced shots the model calls 90 % of balanced reviews positive. Why?",
-        right=("Label bias: the prompt made that word more likely, whatever the review says.",
-               "Yes, and the order of the same shots can be enough for it."),
-        wrong=[
-            ("Four examples are too few to train the weights.", "No weight is trained at all."),
-            ("The reviews are too long.", "Then zero-shot would suffer too."),
-        ],
-    ),
-    checks.question(
-        "When do shots help most?",
-        right=("When they show what cannot be guessed, above all the form of the answer.",
-               "Yes: entities and facts show it."),
-        wrong=[
-            ("When the model never met a fact.", "A shot about another fact does not bring this one."),
-            ("Always: more is better.", "The curve of the sentiment task shows the opposite."),
-        ],
-    ),
-    checks.question(
-        "What does temperature 0.5 do to the next-token distribution?",
-        right=("It sharpens it: likely tokens become more likely.",
-               "Yes: the logits are doubled before the softmax."),
-        wrong=[
-            ("It flattens it.", "That is what a temperature above 1 does."),
-            ("It removes the unlikely half of the vocabulary.", "Top-p cuts the tail."),
-        ],
-    ),
-    checks.question(
-        "What does the KV cache of a shared prompt save?",
-        right=("Computing the demonstrations again for every question.",
-               "Yes: their keys and values do not depend on what follows."),
-        wrong=[
-            ("Tokens of the context window.", "They still fill the context; only work is saved."),
-            ("Reading the question.", "Each question is new and has to be computed."),
-        ],
-    ),
-]  # fmt: skip
-checks.quiz(questions)
+# %%
+checks.quiz("01")
 
 # %% [markdown] slide="slide" minutes=2
 # ## What we measured

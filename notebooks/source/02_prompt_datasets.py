@@ -830,49 +830,8 @@ print(f"the draw of 50 is part of it: {nested}; test reviews with a twin in trai
 # %% [markdown] slide="notes"
 # Let pairs discuss each question for a minute before anyone clicks.
 
-# %% tags=["long"]
-checks.quiz([
-    checks.question(
-        "Your tuned model answers correctly and then runs on and on. What do you look at first?",
-        right=("The labels of the end tokens", "If they are masked, nothing teaches it to stop."),
-        wrong=[
-            ("The learning rate", "It moves how much is learned, not which tokens are."),
-            ("The attention mask of the prompt", "The prompt must be seen to be answered."),
-        ],
-    ),
-    checks.question(
-        "You render each of 1,000 rows with five templates and split the 5,000 pairs at random.",
-        right=("Nearly every test row is in train too", "Split the rows first, then render."),
-        wrong=[
-            ("Fine, the prompts all differ", "Row and answer are the same: a leak."),
-            ("Fine after shuffling well", "Shuffling is what spreads each row over both splits."),
-        ],
-    ),
-    checks.question(
-        "Why are the labels of the prompt −100?",
-        right=("So that the loss counts the completion only", "The prompt is read, not learned."),
-        wrong=[
-            ("So that the model cannot see the prompt", "Labels do not hide anything from it."),
-            ("To save memory", "Masked labels take the same room."),
-        ],
-    ),
-    checks.question(
-        "A three-label classifier has accuracy 0.47 on our test set. What does that tell?",
-        right=("Hardly anything: always answering “positive” gets that", "See its macro F1."),
-        wrong=[
-            ("It is better than chance, 0.33", "With unequal labels chance is the largest label."),
-            ("It never answers “neutral”", "It may; look at each label by itself."),
-        ],
-    ),
-    checks.question(
-        "One template scores five points more than another on 200 reviews. Which is better?",
-        right=("Compare them in pairs on more validation reviews", "And report the interval."),
-        wrong=[
-            ("Take it and report its score on these reviews", "The winner's score is partly luck."),
-            ("Compare them on the test set", "Then the test set has been used to choose."),
-        ],
-    ),
-])
+# %%
+checks.quiz("02")
 
 # %% [markdown] slide="slide" minutes=1
 # ## What we measured

@@ -544,49 +544,8 @@ print(f"gain over the three domains together: {transfer}")
 # %% [markdown] slide="notes"
 # Five questions, a minute each. Let the room vote before you click.
 
-# %% tags=["long"]
-checks.quiz([
-    checks.question(
-        "Why is the loss computed only at the completion's tokens?",
-        right=("So that the model learns to answer, not to write reviews.",
-               "Yes: the prompt is given at inference, so predicting it would spend the training "
-               "on something we never ask for."),
-        wrong=[("Because the prompt has no tokens.", "It has about fifty: they are masked."),
-               ("To make the loss smaller.",
-                "Its size does not matter: the gradient's direction does.")],
-    ),
-    checks.question(
-        "The training loss is 0.001 and the validation loss has risen for two epochs. What now?",
-        right=("Go back to the weights of the lowest validation loss.",
-               "Yes, that is early stopping."),
-        wrong=[("Train longer until validation follows.",
-                "It will not: the model has nothing left to learn from these examples."),
-               ("Raise the learning rate.", "That moves the weights faster in the same direction."),
-               ("Report the training loss.", "It says how well the examples are remembered.")],
-    ),
-    checks.question(
-        "What is the test set for?",
-        right=("For one report, after all choices are made.",
-               "Yes: whatever influences a choice stops being a fair test."),
-        wrong=[("To choose the learning rate.", "That is what validation is for."),
-               ("To stop training early.", "That too is a choice, so validation decides.")],
-    ),
-    checks.question(
-        "Two models differ by 3 points on the same 1,000 reviews. Which comparison is sharper?",
-        right=("Review by review (paired).",
-               "Yes: what makes a review hard for both models cancels out."),
-        wrong=[("Two separate confidence intervals.",
-                "They count the difficulty of the reviews twice."),
-               ("The difference without an interval.", "Then luck cannot be told from skill.")],
-    ),
-    checks.question(
-        "Why macro-F1 for three labels here?",
-        right=("Neutral is rare, and accuracy could ignore it.",
-               "Yes: a model that never says neutral would still look good on accuracy."),
-        wrong=[("It is always higher.", "It is usually lower: rare labels are hard."),
-               ("F1 needs no labels.", "It needs the true labels as accuracy does.")],
-    ),
-])
+# %%
+checks.quiz("03")
 
 # %% [markdown]
 # ## What we measured

@@ -647,49 +647,8 @@ checks.nb04.check_relative_change(relative_change)
 # %% [markdown] slide="notes"
 # Five questions, a minute each. Let the room vote before you click.
 
-# %% tags=["long"]
-checks.quiz([
-    checks.question(
-        "Why does tuning on sentiment change the answers to questions about facts?",
-        right=("All abilities share the weights, and the loss asks about sentiment alone.",
-               "Yes: nothing in the gradient protects the rest."),
-        wrong=[("The facts are deleted to make room.",
-                "Nothing is full: the weights move, and what depended on them moves along."),
-               ("The reviews hold wrong facts.", "Reviews hold hardly any facts at all.")],
-    ),
-    checks.question(
-        "Written answers got worse, but the right one of four is chosen as often as before. So?",
-        right=("The model still ranks the fact first, and fails at writing it.",
-               "Yes: that is a change of form, which may come back with a better prompt."),
-        wrong=[("The facts are gone.", "Then choosing would have fallen to chance as well."),
-               ("The written test is useless.",
-                "Users read what is written: the loss is real, only its cause is another.")],
-    ),
-    checks.question(
-        "One ability fell by 0.05 with an interval from −0.15 to 0.05. What do you report?",
-        right=("The change and its interval, and that it may be nothing.",
-               "Yes: with more items you could say more."),
-        wrong=[("That the ability fell.", "The interval includes 0, so luck is enough."),
-               ("That nothing was lost.", "A loss of 0.15 is just as well inside the interval.")],
-    ),
-    checks.question(
-        "BWT is −0.3. What does it say?",
-        right=("Earlier tasks lost 0.3 on average after their own training.",
-               "Yes: the last row minus the diagonal."),
-        wrong=[("The last task scored 0.3 less than the first.",
-                "Each task is compared with itself, earlier."),
-               ("Training made 30 % of the answers wrong.",
-                "It is a mean difference of scores over tasks.")],
-    ),
-    checks.question(
-        "You raise the learning rate, and the sentiment accuracy stays the same. Is that free?",
-        right=("Not before the other abilities have been measured.",
-               "Yes: the price appears on a screen that you have to look at."),
-        wrong=[("Yes, accuracy did not change.", "Accuracy on sentiment is silent about the rest."),
-               ("No, higher rates always ruin a model.",
-                "Always is too much: it depends on rate, steps and model, so measure.")],
-    ),
-])
+# %%
+checks.quiz("04")
 
 # %% [markdown]
 # ## What we measured

@@ -785,47 +785,8 @@ kinds.round(2)
 # %% [markdown] slide="notes"
 # Five questions, a minute each. Let the room vote before you click.
 
-# %% tags=["long"]
-checks.quiz([
-    checks.question(
-        "Weight decay pulls to zero. Why does that not protect old abilities?",
-        right=("They sit where the weights were before tuning, not at zero.",
-               "Yes: L2-SP moves the centre of the penalty there."),
-        wrong=[("Because AdamW ignores weight decay.",
-                "It applies it in every step, apart from the gradient."),
-               ("Because the old weights were large.",
-                "Their size is not the point: pulling them to zero changes them all.")],
-    ),
-    checks.question(
-        "Why is the gradient squared example by example for the Fisher information?",
-        right=("In a batch, gradients of opposite sign cancel before they are squared.",
-               "Yes: a weight that matters to every example could come out as unimportant."),
-        wrong=[("Because it is faster.", "It is slower: one backward pass for each example."),
-               ("Because the model has no batches in evaluation.",
-                "It could read a batch; what would be squared is the wrong thing.")],
-    ),
-    checks.question(
-        "You want old examples to be 20 % of the mixture with 400 new ones. How many?",
-        right=("100", "Yes: 100 of 500."),
-        wrong=[("80", "80 of 480 is a sixth: the share is of the mixture."),
-               ("320", "Then they would be almost half.")],
-    ),
-    checks.question(
-        "A remedy keeps everything, and sentiment stays as before tuning. Is it a good one?",
-        right=("Not yet: it may just have learned nothing.",
-               "Yes, that is why both goals stand on one plot."),
-        wrong=[("Yes, it forgets nothing.", "So does the untuned model, for less work."),
-               ("No, a remedy must forget something.", "It need not: some methods keep it all.")],
-    ),
-    checks.question(
-        "What is the price of a progressive column that forgets nothing?",
-        right=("For each request somebody must know whether it belongs on or off.",
-               "Yes: with the column on, the old abilities are not protected."),
-        wrong=[("Twice the memory in training.",
-                "It takes less: only the column has gradients and optimizer states."),
-               ("The old weights drift slowly.", "They do not move by a single bit.")],
-    ),
-])
+# %%
+checks.quiz("05")
 
 # %% [markdown]
 # ## What we measured

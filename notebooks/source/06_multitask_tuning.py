@@ -857,47 +857,8 @@ tokenizer.chat_template = own
 # %% [markdown] slide="notes"
 # Five questions, a minute each. Let the room vote before you click.
 
-# %% tags=["long"]
-checks.quiz([
-    checks.question(
-        "Two tasks have 900 and 100 rows. Which shares does temperature 2 give?",
-        right=("3 to 1", "Yes: the square roots are 30 and 10."),
-        wrong=[("9 to 1", "That is temperature 1, proportional to the rows."),
-               ("81 to 1", "Those are squares: a temperature above 1 flattens, so take roots."),
-               ("1 to 1", "That would take a very high temperature.")],
-    ),
-    checks.question(
-        "A mixture gives a task of 90 rows a share of 120 examples. What happens?",
-        right=("Some of its rows come twice.",
-               "Yes: the model may begin to learn them by heart. A smaller mixture avoids that."),
-        wrong=[("30 rows of other tasks are relabelled.", "Rows keep their task: some are repeated."),
-               ("Nothing, a share is only a wish.", "The counts add up to the shares: rows repeat.")],
-    ),
-    checks.question(
-        "Together beats alone on average over twelve kinds. Is every kind better off?",
-        right=("Not necessarily: look at each kind.",
-               "Yes: a mean hides the kind that pays for the others."),
-        wrong=[("Yes, that is what the average says.", "Eleven gains can hide a loss."),
-               ("No, some kind must always lose.", "Kinds may all gain by learning the form.")],
-    ),
-    checks.question(
-        "Why are unseen kinds taken from clusters of their own?",
-        right=("Else a near relative among the learned kinds could explain the score.",
-               "Yes: then it would be no test of generality."),
-        wrong=[("Because the clusters differ in size.", "Size has nothing to do with it."),
-               ("So that the test is harder for the untuned model.",
-                "The untuned model saw none of them here: the clusters matter for the tuned one.")],
-    ),
-    checks.question(
-        "Tuned on film reviews alone, a model rises from 0.1 to 0.2 in putting numbers in order. "
-        "What did it learn about order?",
-        right=("Perhaps nothing: shorter answers alone can score better by exact match.",
-               "Yes: only a grade that ignores the form, or a look at the answers, can tell."),
-        wrong=[("How to compare, which reviews do all the time.",
-                "The reviews were answered with one word: nothing was compared."),
-               ("As much as the score rose.", "The score asks for content and form at once.")],
-    ),
-])
+# %%
+checks.quiz("06")
 
 # %% [markdown]
 # ## What we measured

@@ -1022,44 +1022,8 @@ for name, options in variants.items():
 # %% [markdown] slide="notes"
 # Five questions, a minute each. Let the room vote before you click.
 
-# %% tags=["long"]
-checks.quiz([
-    checks.question(
-        "What does LoRA write as a product of two thin matrices?",
-        right=("The update of a weight matrix.", "Yes: the weights themselves stay as they are."),
-        wrong=[("The weight matrix.", "That would be compression, and W is far from low rank."),
-               ("The activations.", "They pass through the thin matrices, but nothing factors them.")],
-    ),
-    checks.question(
-        "Why does one matrix start at zero and the other at random?",
-        right=("The model starts unchanged, and the one at zero still gets a gradient.",
-               "Yes: with both at zero neither would get one."),
-        wrong=[("To save memory at the start.", "A zero takes as much room as any other number."),
-               ("So that only one of them learns.", "The other follows as soon as the first has moved.")],
-    ),
-    checks.question(
-        "You go from rank 8 to rank 16 on the same layers. What doubles?",
-        right=("The numbers that learn, their optimizer memory, and the file.",
-               "Yes: all three are proportional to the rank."),
-        wrong=[("The memory of the whole training.",
-                "Frozen weights and activations, the larger part, stay the same."),
-               ("The time of a step.", "Nearly all of it is the frozen model's forward and backward.")],
-    ),
-    checks.question(
-        "Why not merge a LoRA into bfloat16 weights and subtract it again later?",
-        right=("Sums are rounded, so the old weights do not come back.",
-               "Yes: keep the old ones, and start each merge from them."),
-        wrong=[("bfloat16 weights cannot be added.", "They can, only with eight binary digits."),
-               ("It would be slow.", "It is quick. It is inexact.")],
-    ),
-    checks.question(
-        "LoRA at a learning rate of 5e-5 learns worse than full tuning at 5e-5. So?",
-        right=("Nothing yet: each method needs its own rate, chosen on validation.",
-               "Yes: LoRA usually wants a rate many times higher."),
-        wrong=[("LoRA learns less.", "Perhaps, but this comparison cannot show it."),
-               ("The rank is too low.", "First give it a rate that suits it.")],
-    ),
-])
+# %%
+checks.quiz("07")
 
 # %% [markdown]
 # ## What we measured

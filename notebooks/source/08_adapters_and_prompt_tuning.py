@@ -1084,50 +1084,8 @@ for name, change in against_full.items():
 # %% [markdown] slide="notes"
 # Five questions, a minute each. Let the room vote before you click.
 
-# %% tags=["long"]
-checks.quiz([
-    checks.question(
-        "Why does the way up of a new adapter start at zero?",
-        right=("So that the model with it is the old model, and training starts from there.",
-               "Yes: the residual passes everything on, and the adapter adds nothing yet."),
-        wrong=[("So that the adapter stays small.", "Its size is that of its matrices, whatever they hold."),
-               ("So that it gets no gradient.",
-                "It does get one: only the way down must wait for the first step.")],
-    ),
-    checks.question(
-        "LoRA can be merged into the weights. Why can an adapter not?",
-        right=("Between down and up there is a nonlinearity, so they are not one matrix.",
-               "Yes: no change of a weight matrix does what the bend does."),
-        wrong=[("Its matrices have another size.",
-                "down and up together would fit; the bend between them is in the way."),
-               ("It has more parameters.", "The number does not matter for merging.")],
-    ),
-    checks.question(
-        "A soft prompt works well, alone. In a batch with left pads it does worse. What do you check?",
-        right=("Whether the positions count the pads between prompt and text.",
-               "Yes: hidden by the mask, they still cost distance."),
-        wrong=[("Whether the learning rate was too high.",
-                "Training is over, and alone the prompt works."),
-               ("Whether the pads are the right token.",
-                "What stands under a mask of 0 is not seen at all.")],
-    ),
-    checks.question(
-        "The nearest words of a soft prompt are those it started from. What did it learn?",
-        right=("That cannot be said from the words.",
-               "Yes: the same words in its place would answer as before training."),
-        wrong=[("Nothing, it did not move.", "It may have moved: words are far from one another."),
-               ("That the starting words were best.",
-                "It may have found something near them that is no word.")],
-    ),
-    checks.question(
-        "A model with a soft prompt is asked for names. What has it forgotten?",
-        right=("Nothing for good, but with the prompt left on it answers worse.",
-               "Yes: taken off, the model is bit for bit the old one."),
-        wrong=[("Nothing at all, since no weight has changed.",
-                "Its answers depend on what it reads, and it reads the prompt."),
-               ("As much as after full tuning.", "Take the prompt off, and everything is there.")],
-    ),
-])
+# %%
+checks.quiz("08")
 
 # %% [markdown]
 # ## What we measured

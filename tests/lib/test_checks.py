@@ -1,21 +1,14 @@
-"""Self-checks report, remember and never raise; quizzes explain every answer."""
+"""Self-checks report, remember and never raise."""
 
-import html
 import json
-import random
-import re
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from IPython.core.formatters import DisplayFormatter
-from jupyterquiz.dynamic import display as jupyterquiz
 
 from workbook import checks
-from workbook.checks import quizzes, report
+from workbook.checks import report
 from workbook.checks.report import call, exercise, expect
-from workbook.errors import WorkbookError
-
-MATHJAX = "https://cdn.jsdelivr.net/npm/mathjax@3/es5/tex-svg.js"
 
 
 @pytest.fixture(autouse=True)
@@ -30,7 +23,6 @@ def outputs(monkeypatch):
     """What is displayed, in order."""
     shown = []
     monkeypatch.setattr(report, "display", lambda data, raw: shown.append(data))
-    monkeypatch.setattr(jupyterquiz, "display", lambda item: shown.append(item.data))
     return shown
 
 
@@ -76,17 +68,58 @@ def test_the_first_unmet_expectation_is_told(shown):
 def not_written(ids): ...
 
 
+def with_docstring(ids):
+    """Return the labels."""
+    ...  # your code here
+
+
+def passed_over(ids):
+    pass
+
+
 def refused(ids):
     raise NotImplementedError
 
 
-@pytest.mark.parametrize("stub", [not_written, refused, lambda ids: ..., ...])
+@pytest.mark.parametrize(
+    "stub", [not_written, with_docstring, passed_over, refused, lambda ids: ..., ...]
+)
 def test_a_stub_is_not_started_and_not_remembered(shown, stub, record):
     result, plain, _ = shown(stub)
     assert not result and result.status == "not started"
     name = f"`{stub.__name__}`" if callable(stub) else "the cell above"
-    assert plain.endswith(f"not started\nReplace the ... in {name}, then run this cell again.")
+    assert plain.endswith(f"not started\nReplace the ... in {name}, run that cell, then this one.")
     assert not record.exists()
+
+
+def without_return(ids):
+    ids[0] = -100
+    ...
+
+
+def without_assignment(ids):
+    [-100, *ids[1:]]
+
+
+def without_else(ids):
+    if len(ids) > 3:
+        return ids
+
+
+def emptied(ids):
+    return ids.clear()
+
+
+@pytest.mark.parametrize("function", [without_return, without_assignment, without_else, emptied])
+def test_a_forgotten_return_is_told(shown, function):
+    result, plain, _ = shown(function)
+    assert result.status == "tried"
+    assert f"`{function.__name__}` returns nothing here: end it with `return`" in plain
+
+
+def test_a_callable_without_python_code_that_returns_nothing_is_no_stub(shown):
+    result, *_ = shown([].append)
+    assert result.status == "tried" and "`append` returns nothing" in result.message
 
 
 def broken(ids):
@@ -161,61 +194,3 @@ def test_table_lists_every_exercise_in_order(shown, outputs):
         "2.2  Next  not started",
         "10.1  Last  not started",
     ]
-
-
-def ask(**changes):
-    wrong = [("more < memory", "no: `fewer` weights"), ("$5", "no, it is free")]
-    return checks.question(
-        "Why LoRA?", **{"right": ("few weights", "yes"), "wrong": wrong} | changes
-    )
-
-
-def test_question_is_in_the_format_of_jupyterquiz():
-    made = ask()
-    assert made["type"] == "multiple_choice" and made["question"] == "Why LoRA?"
-    assert [answer["correct"] for answer in made["answers"]] == [True, False, False]
-    assert made["answers"][1]["answer"] == "more &lt; memory"
-    assert made["answers"][1]["feedback"] == "no: <code>fewer</code> weights"
-    assert html.unescape(made["answers"][2]["answer"]) == "$5" and "$" not in str(made)
-
-
-def test_several_right_answers_make_it_many_choice():
-    assert ask(right=[("a", "yes"), ("b", "also")])["type"] == "many_choice"
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [{"wrong": [("one", "no")]}, {"wrong": [("a", "no"), ("b", " ")]}, {"right": []},
-     {"wrong": [("a", "no"), ("b",)]}],
-)  # fmt: skip
-def test_question_needs_three_answers_and_an_explanation_for_each(changes):
-    with pytest.raises(WorkbookError, match="three answers or more, each with an explanation"):
-        ask(**changes)
-
-
-def test_quiz_is_the_same_each_time_and_leaves_the_random_state_alone(outputs):
-    random.seed(3)
-    state = random.getstate()
-    checks.quiz([ask()])
-    assert random.getstate() == state
-    random.random()
-    checks.quiz([ask()])
-    assert outputs[:2] == outputs[2:]
-
-
-def test_quiz_loads_nothing_from_the_network(outputs):
-    checks.quiz([ask()])
-    markup, script = outputs
-    assert "http" not in markup
-    # jupyterquiz asks for MathJax only where the page carries another copy of it already.
-    assert set(re.findall(r"https?://[^'\"]+", script)) == {MATHJAX}
-
-
-def test_quiz_colours_are_legible():
-    from test_plots import contrast, rgb
-
-    assert all(
-        contrast(rgb(color), rgb("#FFFFFF")) >= 4.5
-        for name, color in quizzes.COLORS.items()
-        if name != "--jq-text-color"
-    )

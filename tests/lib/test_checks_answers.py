@@ -4,6 +4,7 @@ Each `test_checks_nbNN.py` beside this file has SOLUTIONS, {check: function}, an
 (check, wrong function, a part of its message).
 """
 
+import functools
 import importlib
 from pathlib import Path
 
@@ -28,7 +29,23 @@ def test_a_typical_mistake_is_named(check, function, message):
     assert message in result.message
 
 
-@pytest.mark.parametrize("nothing", [None, ...])
+def stub(*arguments):
+    """Return the answer."""
+    ...  # your code here
+
+
+@pytest.mark.parametrize("function", [stub, lambda *arguments: ...])
 @pytest.mark.parametrize("check", SOLUTIONS, ids=lambda check: check.__name__)
-def test_a_stub_is_not_started(check, nothing):
-    assert check(lambda *arguments: nothing).status == "not started"
+def test_a_stub_is_not_started(check, function):
+    assert check(function).status == "not started"
+
+
+@pytest.mark.parametrize("check", SOLUTIONS, ids=lambda check: check.__name__)
+def test_a_forgotten_return_is_named(check):
+    @functools.wraps(SOLUTIONS[check])
+    def forgetful(*arguments):
+        SOLUTIONS[check](*arguments)
+
+    result = check(forgetful)
+    assert result.status == "tried"
+    assert "returns nothing here: end it with `return`" in result.message

@@ -26,6 +26,11 @@ def calibrate(scores, neutral):
     return scores - np.log(shares(neutral).mean(axis=0))
 
 
+def without_keepdims(scores, neutral):
+    given = np.exp(neutral)
+    return scores - np.log((given / given.sum(axis=1)).mean(axis=1))
+
+
 def temperature(logits, value):
     return (logits / value).softmax(-1)
 
@@ -61,7 +66,13 @@ MISTAKES = [
     (
         nb01.check_few_shot_prompt,
         lambda p, t: prompt(p, t).replace(": n", " = n"),
-        "Write an answer as",
+        "Write a demonstration as",
+    ),
+    (nb01.check_few_shot_prompt, lambda p, t: prompt(p[::-1], t), "in the order of `pairs`"),
+    (
+        nb01.check_few_shot_prompt,
+        lambda p, t: prompt(p, t).replace("!\nSentiment: p", "!\nAnswer: p"),
+        "Write a demonstration as",
     ),
     (nb01.check_few_shot_prompt, lambda p, t: prompt(p or nb01.SHOWN, t), "question alone"),
     (nb01.check_log_likelihood, lambda logits, ids: logits.log_softmax(-1)[:, 0], "one number"),
@@ -69,6 +80,25 @@ MISTAKES = [
     (nb01.check_log_likelihood, lambda x, i: math.exp(log_likelihood(x, i)), "the probability"),
     (nb01.check_log_likelihood, lambda x, i: log_likelihood(x, i) / 2, "the mean"),
     (nb01.check_log_likelihood, lambda x, i: log_likelihood(x[:1], i[:1]), "Only the first"),
+    (nb01.check_log_likelihood, lambda x, i: log_likelihood(x[1:], i[1:]), "Only the last"),
+    (nb01.check_log_likelihood, lambda x, i: -log_likelihood(x, i), "sign is turned"),
+    (
+        nb01.check_log_likelihood,
+        lambda x, i: float(sum(x.softmax(-1)[k, t] for k, t in enumerate(i))),
+        "You added probabilities",
+    ),
+    (
+        nb01.check_log_likelihood,
+        lambda x, i: float(sum(x.softmax(-1)[k, t] for k, t in enumerate(i)).log()),
+        "You added probabilities",
+    ),
+    (nb01.check_log_likelihood, lambda x, i: log_likelihood(x, i) / math.log(2), "natural one"),
+    (nb01.check_log_likelihood, lambda x, i: log_likelihood(x, i) / math.log(10), "natural one"),
+    (
+        nb01.check_log_likelihood,
+        lambda x, i: float(sum(x.log_softmax(0)[k, t] for k, t in enumerate(i))),
+        "normalise over the tokens",
+    ),
     (nb01.check_log_likelihood, lambda x, i: log_likelihood(x, i[::-1]), "Row i"),
     (
         nb01.check_log_likelihood,
@@ -82,9 +112,20 @@ MISTAKES = [
     (nb01.check_calibrate, lambda s, n: s - np.log(np.exp(n).mean(axis=0)), "Normalise each"),
     (nb01.check_calibrate, lambda s, n: s - n.mean(axis=0), "Average the probabilities"),
     (nb01.check_calibrate, lambda s, n: s - shares(n).mean(axis=0), "take its logarithm first"),
-    (nb01.check_calibrate, lambda s, n: s - [0, -1], "0.625"),
+    (nb01.check_calibrate, lambda s, n: s - [0, -1], "two thirds"),
+    (nb01.check_calibrate, lambda s, n: s - np.log(shares(n)[0]), "Only one neutral text"),
+    (
+        nb01.check_calibrate,
+        lambda s, n: s - np.log((np.exp(n) / np.exp(n).sum(axis=0)).mean(axis=0)),
+        "normalise over the texts",
+    ),
+    # Right by accident while there were as many neutral texts as labels.
+    (nb01.check_calibrate, without_keepdims, "shapes (3,2) (3,)"),
+    (nb01.check_calibrate, lambda s, n: s - np.log(shares(n).mean(axis=1)), "shapes (4,2) (3,)"),
     (nb01.check_temperature, lambda logits, t: logits.max(), "each token"),
-    (nb01.check_temperature, lambda logits, t: logits / t, "add up to 1"),
+    (nb01.check_temperature, lambda logits, t: logits.softmax(-1) / t, "add up to 1"),
+    (nb01.check_temperature, lambda logits, t: logits / t, "not below 0"),
+    (nb01.check_temperature, lambda logits, t: (logits / t).log_softmax(-1), "not below 0"),
     (nb01.check_temperature, lambda logits, t: logits.softmax(-1), "no effect"),
     (nb01.check_temperature, lambda logits, t: (logits * t).softmax(-1), "must flatten"),
     (nb01.check_temperature, lambda logits, t: (logits / t**2).softmax(-1), "half the logits"),
@@ -95,7 +136,9 @@ MISTAKES = [
     ),
     (nb01.check_tokens_read, lambda *a: [1], "one number"),
     (nb01.check_tokens_read, lambda s, q, n, c: q * n, "read again"),
-    (nb01.check_tokens_read, lambda s, q, n, c: s + q * n, "Without a cache: "),
+    (nb01.check_tokens_read, lambda s, q, n, c: s + q * n, "count *with* a cache"),
+    (nb01.check_tokens_read, lambda s, q, n, c: tokens_read(s, q, n, not c), "count *with* a"),
+    (nb01.check_tokens_read, lambda s, q, n, c: s * n, "Without a cache: "),
     (nb01.check_tokens_read, lambda s, q, n, c: (s + q) * n, "computed once, not"),
     (nb01.check_tokens_read, lambda s, q, n, c: (s * (not c) + q) * n, "Even with the cache"),
     (nb01.check_tokens_read, lambda s, q, n, c: (s + q) * n - c, "With the cache: "),

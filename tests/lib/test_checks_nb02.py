@@ -3,6 +3,7 @@
 import re
 
 import jinja2
+import numpy as np
 import torch
 
 from workbook.checks import nb02
@@ -105,6 +106,7 @@ MISTAKES = [
     (nb02.check_mask_prompt, masked(labels=[-100, -100, 8, 9, 2, -100]), "shifted by one"),
     (nb02.check_mask_prompt, masked(labels=[-100] * 3 + [8, 9, -100]), "end token is masked"),
     (nb02.check_mask_prompt, masked(labels=[0, 0, 0, 8, 9, 2]), "must be -100"),
+    (nb02.check_mask_prompt, masked(labels=[-100, -100, 7, 8, 9, 2]), "a part of the prompt"),
     (nb02.check_mask_prompt, masked(labels=[-100] * 4 + [9, 2]), "its own token ids"),
     (nb02.check_mask_prompt, lambda p, c, e: masked()(p, c, e) | {"x": p.append(1)}, "Return a"),
     (nb02.check_collate, lambda e, pad: [row["labels"] for row in e], "Return a dict"),
@@ -123,6 +125,8 @@ MISTAKES = [
     (nb02.check_my_template, lambda: "templates: {}", "no template below"),
     (nb02.check_my_template, changed("{{text}}", "{{review}}"), "'review' is undefined"),
     (nb02.check_my_template, changed("{{text}} ", ""), "review is not in the prompt"),
+    (nb02.check_my_template, changed("My verdict:", ""), "the review alone"),
+    (nb02.check_my_template, changed("My verdict:", "…"), "the review alone"),
     (nb02.check_my_template, changed("||| {{answer_choices[label]}}", ""), "completion is empty"),
     (nb02.check_my_template, changed("verdict: |||", "label {{label}}: |||"), "gives the answer"),
     (nb02.check_my_template, changed("[label]", "[0]"), "both labels have the completion"),
@@ -147,5 +151,19 @@ MISTAKES = [
         lambda *a: find_leaks(*a, lambda a, b: a >= b or len(a & b) > 9),
         "no twin",
     ),
+    (
+        nb02.check_find_leaks,
+        lambda *a: find_leaks(*a, lambda a, b: 2 * len(a & b) / (len(a) + len(b)) >= 0.8),  # Dice
+        "not by the mean length",
+    ),
+    (
+        nb02.check_find_leaks,
+        lambda *a: find_leaks(*a, lambda a, b: len(a & b) / max(len(a), len(b)) >= 0.8),
+        "the longer text",
+    ),
     (nb02.check_find_leaks, lambda a, b: find_leaks([*a, *b[1:]], b), "Twins inside"),
 ]
+
+
+def test_positions_may_be_numpy_integers():
+    assert nb02.check_find_leaks(lambda *texts: np.array(find_leaks(*texts)))

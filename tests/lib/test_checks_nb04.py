@@ -115,6 +115,8 @@ MISTAKES = [
         "cut at 0",
     ),
     (nb04.check_forgetting, lambda m: (m[:-1].max(axis=0) - m[-1]).mean(), "last task"),
+    (nb04.check_forgetting, lambda m: forgetting(m.T), "each *column*"),
+    (nb04.check_forgetting, lambda m: (m[:-1].max(axis=0) - m[-1])[:-1].sum() / 2, "five tasks"),
     (nb04.check_relative_change, lambda new, old: (new - old) / old.norm(), "one number"),
     (nb04.check_relative_change, lambda new, old: (new - old).norm(), "divide it"),
     (nb04.check_relative_change, lambda new, old: (new - old).norm() / new.norm(), "not of `new`"),

@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 
 from workbook.checks import nb05
@@ -54,6 +56,11 @@ def squared_residual_fisher(weights, inputs, labels):
     return ((labels - p)[:, None] ** 2 * inputs).mean(axis=0)
 
 
+def true_fisher(weights, inputs, labels):
+    p = 1 / (1 + np.exp(-inputs @ weights))
+    return ((p * (1 - p))[:, None] * inputs**2).mean(axis=0)
+
+
 def recovered_item_by_item(before, plain, remedy):
     with np.errstate(all="ignore"):
         return ((remedy - plain) / (before - plain)).mean()
@@ -63,6 +70,7 @@ MISTAKES = [
     (nb05.check_l2_sp, lambda w, s, k: k * w, "to zero"),
     (nb05.check_l2_sp, lambda w, s, k: k * (s - w), "sign"),
     (nb05.check_l2_sp, lambda w, s, k: 2 * k * (w - s), "Twice"),
+    (nb05.check_l2_sp, lambda w, s, k: 0.5 * k * (w - s), "no ½ is left"),
     (nb05.check_l2_sp, lambda w, s, k: w - s, "strength is missing"),
     (nb05.check_l2_sp, lambda w, s, k: k * (w - s).sum(), "Do not sum"),
     (nb05.check_l2_sp, lambda w, s, k: k * (w - s) / w.numel(), "not a mean"),
@@ -78,9 +86,11 @@ MISTAKES = [
         "whole matrix",
     ),
     (nb05.check_fisher, squared_residual_fisher, "the input in it"),
+    (nb05.check_fisher, true_fisher, "the true Fisher"),
     (nb05.check_old_count, lambda n, s: round(s * n), "mixture"),
     (nb05.check_old_count, lambda n, s: s / (1 - s) * n, "do not exist"),
     (nb05.check_old_count, lambda n, s: int(s / (1 - s) * n), "nearer to 28"),
+    (nb05.check_old_count, lambda n, s: math.ceil(s / (1 - s) * n), "nearer to 11"),
     (nb05.check_old_count, lambda n, s: float(round(s / (1 - s) * n)), "Return an int"),
     (nb05.check_old_count, lambda n, s: round(2 * s * n), "A quarter"),
     (nb05.check_interpolate, lambda o, n, s: interpolate(n, o, s), "share 0 is the old one"),

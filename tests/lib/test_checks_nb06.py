@@ -57,6 +57,10 @@ def squared(sizes, temperature=1.0, cap=None):
     return weighted({k: v**temperature for k, v in sizes.items()})
 
 
+def softmax(sizes, temperature=1.0, cap=None):
+    return weighted({k: np.exp(v / temperature) for k, v in sizes.items()})
+
+
 def divided(sizes, temperature=1.0, cap=None):
     return weighted({k: v / temperature for k, v in sizes.items()})
 
@@ -142,11 +146,12 @@ def shuffled_names(names, count, seed):
 MISTAKES = [
     (nb06.check_shares, lambda s, t=1.0, c=None: list(s.values()), "dictionary"),
     (nb06.check_shares, lambda s, t=1.0, c=None: {"large": 1.0}, "Every task"),
-    (nb06.check_shares, lambda s, t=1.0, c=None: dict(s), "add up to 1000"),
+    (nb06.check_shares, lambda s, t=1.0, c=None: dict(s), "add up to 10,"),
     (nb06.check_shares, lambda s, t=1.0, c=None: dict.fromkeys(s, 1 / len(s)), "0.8"),
+    (nb06.check_shares, softmax, "That is a softmax"),
     (nb06.check_shares, squared, "1 / temperature"),
     (nb06.check_shares, divided, "a factor cancels"),
-    (nb06.check_shares, lambda s, t=1.0, c=None: shares(s, t), "800 counts as 300"),
+    (nb06.check_shares, lambda s, t=1.0, c=None: shares(s, t), "8 counts as 3"),
     (nb06.check_shares, uncapped_total, "after"),
     (nb06.check_shares, capped_root, "cap the size first"),
     (nb06.check_shares, lambda s, t=1.0, c=None: shares(s, t, min(c, 9e9)), "TypeError"),

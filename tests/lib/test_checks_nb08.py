@@ -91,24 +91,24 @@ MISTAKES = [
     (nb08.check_prepend, lambda *given: prepend(*given)[0], "three things"),
     (
         nb08.check_prepend,
-        with_text(lambda v, t: torch.cat([v.expand(2, -1, -1), t[:, :2]], dim=0)),
-        "[2, 6, 3]",
+        with_text(lambda v, t: torch.cat([v.expand(3, -1, -1), t[:, :2]], dim=0)),
+        "[3, 6, 5]",
     ),
-    (nb08.check_prepend, with_text(lambda v, t: torch.cat([t, t])), "not more rows"),
+    (nb08.check_prepend, with_text(lambda v, t: torch.cat([t, t[:2]])), "not more rows"),
     (nb08.check_prepend, with_text(lambda v, t: t), "are six"),
     (
         nb08.check_prepend,
-        with_text(lambda v, t: torch.cat([t, v.expand(2, -1, -1)], dim=1)),
+        with_text(lambda v, t: torch.cat([t, v.expand(3, -1, -1)], dim=1)),
         "after the text",
     ),
     (
         nb08.check_prepend,
-        with_text(lambda v, t: torch.cat([v.flip(0).expand(2, -1, -1), t], dim=1)),
+        with_text(lambda v, t: torch.cat([v.flip(0).expand(3, -1, -1), t], dim=1)),
         "in their order",
     ),
     (
         nb08.check_prepend,
-        with_text(lambda v, t: torch.cat([v.expand(2, -1, -1), t.flip(0)], dim=1)),
+        with_text(lambda v, t: torch.cat([v.expand(3, -1, -1), t.flip(0)], dim=1)),
         "its own text",
     ),
     (
@@ -119,7 +119,7 @@ MISTAKES = [
     (nb08.check_prepend, with_padding(0, -100), "hides the vectors"),
     (
         nb08.check_prepend,
-        lambda v, t, mask, labels: (prepend(v, t, mask, labels)[0], torch.ones(2, 6), labels),
+        lambda v, t, mask, labels: (prepend(v, t, mask, labels)[0], torch.ones(3, 6), labels),
         "mask of the text",
     ),
     (
@@ -130,7 +130,7 @@ MISTAKES = [
     (nb08.check_prepend, with_padding(1, 0), "no word to predict"),
     (
         nb08.check_prepend,
-        lambda v, t, mask, labels: (*prepend(v, t, mask, labels)[:2], torch.full((2, 6), -100)),
+        lambda v, t, mask, labels: (*prepend(v, t, mask, labels)[:2], torch.full((3, 6), -100)),
         "labels of the text",
     ),
     (nb08.check_prepend, lambda v, *rest: prepend(v.detach(), *rest), "No gradient"),
@@ -153,6 +153,7 @@ MISTAKES = [
         lambda mask: mask.flatten().cumsum(0).view(mask.shape) - 1,
         "Each row counts",
     ),
+    (nb08.check_positions, lambda mask: (mask.cumsum(dim=0) - 1).clamp(min=0), "along `dim=1`"),
     (nb08.check_positions, lambda mask: mask * 0, "0, 1, 2, 3"),
     (nb08.check_positions, lambda mask: mask.long().cumsum(dim=1) - 1, "clamp"),
     (nb08.check_nearest, lambda v, table, k: (F.normalize(table, dim=1) @ v).topk(k), "alone"),
@@ -183,7 +184,7 @@ MISTAKES = [
         lambda prompts, rows: torch.stack([prompts[row] for row in rows], dim=1),
         "first axis",
     ),
-    (nb08.check_choose, lambda prompts, rows: prompts[rows[0]], "[4, 2, 3]"),
+    (nb08.check_choose, lambda prompts, rows: prompts[rows[0]], "[4, 2, 5]"),
     (nb08.check_choose, lambda prompts, rows: choose(prompts, sorted(rows)), "do not sort"),
     (
         nb08.check_choose,

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from workbook import build, execution
+from workbook.checks import quizzes
 
 SAMPLE = Path(__file__).parent / "fixtures" / "99_sample.py"
 MAX_PROSE_LINES = 6
@@ -21,6 +22,7 @@ HIDDEN = re.compile(r"<details>.*?</details>", re.DOTALL)
 FENCE = re.compile(r"^```.*?^```", re.DOTALL | re.MULTILINE)
 MARKDOWN_LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s]+)[^)]*\)")
 HTML_IMAGE = re.compile(r"<img\b[^>]*>")
+QUIZ = re.compile(r'^checks\.quiz\("(\d\d)"\)$', re.MULTILINE)
 
 CHECKS = {}
 
@@ -174,9 +176,15 @@ def minutes(notebook, path):
 
 @check
 def quiz(notebook, path):
-    """There is a quiz."""
-    if not any(c.cell_type == "code" and "quiz(" in c.source for c in notebook.cells):
-        yield "no cell calls `checks.quiz(…)`"
+    """There is a quiz, and the solved edition shows it as the library has it now."""
+    found = [(c, QUIZ.search(c.source)) for c in notebook.cells if c.cell_type == "code"]
+    asked = [(cell, match[1]) for cell, match in found if match]
+    if not asked:
+        yield 'no cell calls `checks.quiz("NN")`'
+    for cell, number in asked:
+        shown = [output.get("data") for output in cell.get("outputs", [])]
+        if any(data != quizzes.rendered(number) for data in shown):
+            yield f"the quiz {number} has changed since: run the notebook again"
 
 
 @check

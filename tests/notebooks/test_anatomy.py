@@ -9,6 +9,7 @@ import pytest
 from hygiene import SAMPLE
 
 from workbook import build
+from workbook.checks import quizzes
 
 # Checks that do not apply to a notebook, with the reason.
 EXEMPT = {
@@ -29,6 +30,11 @@ def test_anatomy(source, edition):
     assert hygiene.problems(notebook, path, EXEMPT.get(source.stem, ())) == []
 
 
+def test_each_notebook_asks_its_own_quiz(source):
+    asked = hygiene.QUIZ.findall(source.read_text(encoding="utf-8"))
+    assert asked == ([] if "quiz" in EXEMPT.get(source.stem, ()) else [source.name[:2]])
+
+
 def test_exemptions_are_of_known_checks():
     assert all(set(names) <= set(hygiene.CHECKS) for names in EXEMPT.values())
 
@@ -45,6 +51,8 @@ def good():
     )
     code(notebook, "plt.subplots").outputs = [figure]
     code(notebook, "values = ").outputs = [shown]
+    asked = nbformat.v4.new_output("display_data", quizzes.rendered("01"))
+    code(notebook, "checks.quiz(").outputs = [asked]
     for cell in notebook.cells:
         if "check" in build.own(cell):
             cell.outputs = [stream("stdout", "✓")]
@@ -100,7 +108,10 @@ BAD = {
     "minutes: the header does not say": lambda n: edit(n.cells[0], "to study", "of study"),
     "minutes: the exercises take 3 minutes": lambda n: edit(n.cells[0], "which 3", "which 4"),
     "minutes: the slides take": lambda n: edit(n.cells[0], "1 as a", "12 as a"),
-    "quiz: ": lambda n: n.cells.remove(code(n, "display_quiz(")),
+    "quiz: no cell": lambda n: n.cells.remove(code(n, "checks.quiz(")),
+    "quiz: the quiz 01 has changed": lambda n: (
+        code(n, "checks.quiz(").outputs[0].data.update({"text/html": "<p>Old.</p>"})
+    ),
     "measurements: no heading": lambda n: n.cells.remove(prose(n, "What we measured")),
     "measurements: no output": lambda n: code(n, "values = ").outputs.clear(),
     "further_reading: no heading": lambda n: n.cells.remove(prose(n, "Further reading\n")),

@@ -48,6 +48,15 @@ def test_installation_uses_the_constraints():
     assert "-c constraints.txt" in (ROOT / "Makefile").read_text("utf-8")
 
 
+def test_files_that_are_no_code_are_packaged():
+    folder = ROOT / "lib" / "workbook"
+    tool = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]
+    patterns = tool["setuptools"]["package-data"]["workbook"]
+    packaged = {path for pattern in patterns for path in folder.glob(pattern)}
+    others = {p for p in folder.rglob("*") if p.is_file() and p.suffix not in (".py", ".pyc")}
+    assert others and others <= packaged
+
+
 def test_licence_is_apache():
     assert PROJECT["license"] == "Apache-2.0"
     assert "Apache License" in (ROOT / "LICENSE").read_text("utf-8")[:200]

@@ -3,10 +3,10 @@
 import importlib
 import pkgutil
 
-from .quizzes import question, quiz
+from .quizzes import questions, quiz
 from .report import progress, table
 
-__all__ = ["progress", "question", "quiz", "table"]
+__all__ = ["progress", "questions", "quiz", "table"]
 
 for _module in pkgutil.iter_modules(__path__):
     if _module.name.startswith("nb"):

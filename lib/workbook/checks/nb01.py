@@ -34,8 +34,11 @@ def check_few_shot_prompt(function) -> None:
         parts[-1] == f"{ASKED}\nSentiment:",
         "The prompt must stop right after `Sentiment:`, where the model is to go on.",
     )
+    wanted = [f"{text}\nSentiment: {label}" for text, label in SHOWN]
+    expect(parts[:2] != wanted[::-1], "Keep the demonstrations in the order of `pairs`.")
     expect(
-        parts[0] == "A dull film.\nSentiment: negative", "Write an answer as `Sentiment: negative`."
+        parts[:2] == wanted,
+        "Write a demonstration as its review, a new line, and `Sentiment: negative`.",
     )
     alone = call(function, [], ASKED)
     expect(alone == f"{ASKED}\nSentiment:", "Without demonstrations it must be the question alone.")
@@ -48,25 +51,43 @@ def check_log_likelihood(function) -> None:
     found = call(function, logits, [0, 2])
     expect(np.ndim(found) == 0, "Return one number for the whole answer: add up its tokens.")
     value, rows = float(found), logits.log_softmax(-1)
+    first, second = float(rows[0, 0]), float(rows[1, 2])
+    right = first + second
+
+    def is_near(wrong):
+        return math.isclose(value, wrong, rel_tol=1e-3)
+
     expect(
-        not math.isclose(value, 2.0, abs_tol=1e-4),
+        not is_near(2.0),
         "Those are raw logits: turn each row into log-probabilities with `log_softmax(-1)`.",
     )
     expect(
-        not math.isclose(value, float(rows[0, 0].exp() * rows[1, 2].exp()), rel_tol=1e-3),
+        not is_near(math.exp(right)),
         "That is the probability: return its logarithm, the sum of the log-probabilities.",
     )
-    right = float(rows[0, 0] + rows[1, 2])
+    added = math.exp(first) + math.exp(second)
     expect(
-        not math.isclose(value, right / 2, rel_tol=1e-3),
-        "That is the mean over tokens: add them up.",
+        not is_near(added) and not is_near(math.log(added)),
+        "You added probabilities: take the logarithm of each with `log_softmax(-1)`, then add.",
     )
     expect(
-        not math.isclose(value, float(rows[0, 0]), rel_tol=1e-3),
-        "Only the first token counts so far: an answer may have several.",
+        not is_near(-right),
+        "The sign is turned: the logarithm of a probability is below 0, so leave out the minus.",
     )
     expect(
-        math.isclose(value, right, rel_tol=1e-4),
+        not is_near(right / math.log(2)) and not is_near(right / math.log(10)),
+        "That is another logarithm: `log_softmax` uses the natural one, which gives nats.",
+    )
+    expect(not is_near(right / 2), "That is the mean over tokens: add them up.")
+    expect(not is_near(first), "Only the first token counts so far: an answer may have several.")
+    expect(not is_near(second), "Only the last token counts so far: an answer may have several.")
+    whole_rows = float(logits.log_softmax(0)[0, 0] + logits.log_softmax(0)[1, 2])
+    expect(
+        not is_near(whole_rows),
+        "You normalise over the tokens: each *row* holds one distribution, `log_softmax(-1)`.",
+    )
+    expect(
+        is_near(right),
         "Row i of the logits predicts token i of the answer: pick `logprobs[i, ids[i]]`.",
     )
     large = float(call(function, logits * 1000, [1, 1]))
@@ -78,39 +99,47 @@ def check_log_likelihood(function) -> None:
 @exercise("1.3", "Contextual calibration")
 def check_calibrate(function) -> None:
     """Check a function (scores [items, labels], scores [neutral texts, labels]) -> scores."""
-    scores = np.log([[0.3, 0.1], [0.05, 0.35]])
-    neutral = np.log([[0.6, 0.2], [0.2, 0.2]])
+    scores = np.log([[0.3, 0.1], [0.05, 0.35], [0.2, 0.2], [0.1, 0.6]])
+    neutral = np.log([[0.6, 0.2], [0.2, 0.2], [0.3, 0.1]])
     found = np.asarray(call(function, scores, neutral), dtype=float)
     expect(
         found.shape == scores.shape, "Return one score for each item and label, as you were given."
     )
     gain = found - scores
     expect(
-        np.allclose(gain[0], gain[1]),
+        np.allclose(gain, gain[0]),
         "Every item is shifted by the same amount: use the neutral texts alone for it.",
     )
     shift = float(gain[0, 1] - gain[0, 0])  # what is the same for all labels changes no answer
-    bias = math.log(0.625 / 0.375)
+    bias = math.log(2)
+    expect(
+        abs(shift) > 1e-9 or not np.allclose(gain, math.log(3)),
+        "You normalise over the texts: divide each *row* by its own sum, `axis=1, keepdims=True`.",
+    )
     expect(abs(shift) > 1e-9, "Nothing has changed: subtract the bias that the neutral texts show.")
     expect(
         not math.isclose(shift, -bias, rel_tol=1e-3),
         "The bias was added: a label that is favoured anyway has to lose by it, so subtract.",
     )
     expect(
-        not math.isclose(shift, math.log(0.8 / 0.4), rel_tol=1e-3),
+        not math.isclose(shift, math.log(1.1 / 0.5), rel_tol=1e-3),
         "Normalise each neutral text first, so that its label probabilities add up to 1.",
     )
     expect(
-        not math.isclose(shift, math.log(3) / 2, rel_tol=1e-3),
+        not math.isclose(shift, math.log(3) * 2 / 3, rel_tol=1e-3),
         "Average the probabilities of the neutral texts, then take the logarithm.",
     )
     expect(
-        not math.isclose(shift, 0.25, rel_tol=1e-3),
+        not math.isclose(shift, math.log(3), rel_tol=1e-3),
+        "Only one neutral text counts so far: average the probabilities of all of them.",
+    )
+    expect(
+        not math.isclose(shift, 1 / 3, rel_tol=1e-3),
         "You subtracted a probability from a log-likelihood: take its logarithm first.",
     )
     expect(
         math.isclose(shift, bias, rel_tol=1e-3),
-        "Label 0 has 0.625 of the neutral probability here: subtract `log(0.625)` from it.",
+        "Label 0 has two thirds of the neutral probability here: subtract `log(2 / 3)` from it.",
     )
 
 
@@ -120,6 +149,10 @@ def check_temperature(function) -> None:
     logits = torch.tensor([3.0, 1.0, 0.5, -2.0])
     found = torch.as_tensor(call(function, logits, 2.0)).float()
     expect(found.shape == logits.shape, "Return one probability for each token of the vocabulary.")
+    expect(
+        bool((found >= 0).all()),
+        "A probability is not below 0: use `softmax`, not `log_softmax` and not the logits.",
+    )
     expect(
         math.isclose(float(found.sum()), 1.0, rel_tol=1e-4), "The probabilities must add up to 1."
     )
@@ -149,6 +182,11 @@ def check_tokens_read(function) -> None:
     expect(np.ndim(without) == 0, "Return one number, the tokens that the model computes in all.")
     expect(
         without != 30_000, "Without a cache the demonstrations are read again with every question."
+    )
+    expect(
+        without != 30_500,
+        "That is the count *with* a cache: when `cached` is False, every question pays for the "
+        "demonstrations.",
     )
     expect(
         without == 530_000, "Without a cache: (demonstrations + question) × number of questions."

@@ -1,5 +1,8 @@
 """The self-checks of notebook 02, prompt datasets."""
 
+import re
+
+import numpy as np
 import torch
 
 from .. import settings
@@ -68,6 +71,10 @@ def check_mask_prompt(function) -> None:
     )
     expect(labels[-1] == 2, "The end token is masked: then the model never learns to stop.")
     expect(
+        not set(labels[:3]) & set(prompt),
+        "Labels still contain a part of the prompt: mask all of its tokens.",
+    )
+    expect(
         set(labels[:3]) == {IGNORE}, f"Masked labels must be {IGNORE}, the number to be skipped."
     )
     expect(labels[3:] == [8, 9, 2], "Under the completion the labels are its own token ids.")
@@ -120,6 +127,11 @@ def _expect_usable(template) -> None:
         REVIEWS[0]["text"] in prompt,
         f"{name}: the review is not in the prompt: write `{{{{text}}}}`.",
     )
+    expect(
+        re.search(r"\w", prompt.replace(REVIEWS[0]["text"], "")),
+        f"{name}: the prompt is the review alone. Ask a question or begin the answer, so that the "
+        "model knows what to say.",
+    )
     expect(bad and good, f"{name}: the completion is empty: write `|||` and then the answer.")
     expect(
         prompt == other, f"{name}: the prompt changes with the label, so it gives the answer away."
@@ -150,14 +162,13 @@ def _sound(function, value):
 def check_find_leaks(function) -> None:
     """Check a function (training texts, test texts) -> positions of leaked test texts."""
     train = ["A fine film!", LONG, "Not for me, sorry."]
-    exact = call(function, train, ["Something new.", "A fine film!"])
+    exact = list(call(function, train, ["Something new.", "A fine film!"]))
     expect(exact != [], "The same text in both splits was not found.")
     expect(
-        all(isinstance(i, int) for i in exact), "Return positions in the test list, not the texts."
+        all(isinstance(i, int | np.integer) for i in exact),
+        "Return positions in the test list, not the texts.",
     )
-    expect(
-        list(exact) == [1], "Return the position *in the test list*, counted from 0: `[1]` here."
-    )
+    expect(exact == [1], "Return the position *in the test list*, counted from 0: `[1]` here.")
     expect(
         list(call(function, train, ["a FINE film..."])) == [0],
         "Case and punctuation hide a twin: compare sets of lower-case words.",
@@ -170,6 +181,12 @@ def check_find_leaks(function) -> None:
     expect(
         list(call(function, train, ["A fine film it is not, but a warm one."])) == [],
         "A longer text that contains a short one is no twin: divide by the words of *both* texts.",
+    )
+    related = LONG.replace("brothers", "sisters").replace("house", "farm").replace("sea", "hills")
+    expect(
+        list(call(function, train, [related])) == [],
+        "Of the 20 words of two texts 14 are in both: that is 0.7, no leak. Divide by the number "
+        "of words in either text, `len(a | b)`, not by the mean length or the longer text.",
     )
     expect(
         list(call(function, train, ["New here.", "New here."])) == [],

@@ -122,12 +122,22 @@ def check_forgetting(function) -> None:
         "last, and do not cut at 0.",
     )
     expect(
+        not _near(value, 0.575),
+        "Rows are what was trained so far, columns what is tested: look down each *column*.",
+    )
+    expect(
         not (_near(value, 0.35 / 3) or _near(value, -0.35 / 3)),
         "The last task cannot be forgotten yet: leave it out of the mean.",
     )
     expect(
         _near(value, 0.125),
         "The falls are 0.85 − 0.5 and 0.6 − 0.7, so their mean is 0.125.",
+    )
+    larger = np.eye(5)
+    larger[-1] = [0.0, 0.5, 0.5, 1.0, 1.0]
+    expect(
+        _near(_number(call(function, larger)), 0.5),
+        "With five tasks it is off: divide by the number of *earlier* tasks, four here.",
     )
 
 

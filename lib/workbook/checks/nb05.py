@@ -11,7 +11,8 @@ from .report import call, exercise, expect
 @exercise("5.1", "The pull of L2-SP")
 def check_l2_sp(function) -> None:
     """Check a function (weight, start, strength) -> gradient of the penalty."""
-    weight, start = torch.tensor([[1.0, 2.0], [3.0, -1.0]]), torch.tensor([[1.0, 1.0], [0.0, 1.0]])
+    weight = torch.tensor([[1.0, 2.0, 0.5], [3.0, -1.0, 0.0]])
+    start = torch.tensor([[1.0, 1.0, 2.0], [0.0, 1.0, -1.0]])
     answer = torch.as_tensor(call(function, weight.clone(), start.clone(), 0.3))
     expect(
         answer.shape == weight.shape,
@@ -36,6 +37,10 @@ def check_l2_sp(function) -> None:
     )
     expect(not is_near(distance), "The strength is missing: multiply by it.")
     expect(not is_near(0.6 * distance), "Twice too much: the ½ cancels the 2 of the square.")
+    expect(
+        not is_near(0.15 * distance),
+        "Half of what it should be: the derivative of ½·x² is x, so no ½ is left.",
+    )
     expect(
         not is_near(0.3 * distance / distance.numel()),
         "The penalty is a sum over all entries, not a mean: do not divide by their number.",
@@ -75,6 +80,12 @@ def check_fisher(function) -> None:
     expect(
         not np.allclose(answer, gradients.mean(axis=0)),
         "That is the mean gradient: square each example's gradient before you average.",
+    )
+    p = labels - residual
+    expect(
+        not np.allclose(answer, ((p * (1 - p))[:, None] * inputs**2).mean(axis=0)),
+        "That is the true Fisher, p·(1 − p)·x², an average over the answers that the model would "
+        "give. The *empirical* one takes the given labels: square (y − p)·x.",
     )
     expect(
         not np.allclose(answer, (gradients**2).sum(axis=0)),
@@ -116,6 +127,10 @@ def check_old_count(function) -> None:
     )
     expect(tenth != 27, "27.8 is nearer to 28: use `round`, not `int` or `//`.")
     expect(tenth == 28, "A tenth with 250 new ones takes 28 old ones: 28 of 278.")
+    expect(
+        call(function, 100, 0.1) == 11,
+        "11.1 is nearer to 11: use `round`, not `math.ceil`.",
+    )
     expect(
         isinstance(tenth, int | np.integer),
         "Return an int, so that it can be used to slice or to sample.",

@@ -12,14 +12,19 @@ from .report import call, exercise, expect
 @exercise("6.1", "Shares")
 def check_shares(function) -> None:
     """Check a function (sizes by name, temperature, cap) -> shares by name."""
-    sizes = {"large": 800, "small": 200}
+    sizes = {"large": 8, "small": 2}
     answer = call(function, dict(sizes))
     expect(isinstance(answer, dict), "Return a dictionary from names to shares.")
     expect(set(answer) == set(sizes), "Every task needs a share: go through `sizes`.")
     _expect_whole(answer, "The shares add up to {:.4g}, not to 1: divide each weight by their sum.")
     expect(
+        not _near(answer, large=1 / (1 + math.exp(-6)), small=1 / (1 + math.exp(6))),
+        "That is a softmax, which takes the exponential of each size: raise the size itself to "
+        "1 / temperature.",
+    )
+    expect(
         _near(answer, large=0.8, small=0.2),
-        "At temperature 1 and without a cap, 800 of 1,000 rows have a share of 0.8.",
+        "At temperature 1 and without a cap, 8 of 10 rows have a share of 0.8.",
     )
     tempered = call(function, dict(sizes), 2.0)
     expect(
@@ -34,11 +39,11 @@ def check_shares(function) -> None:
         _near(tempered, large=2 / 3, small=1 / 3),
         "At temperature 2 the square roots count: 4 to 1 becomes 2 to 1.",
     )
-    capped = call(function, dict(sizes), 1.0, 300)
+    capped = call(function, dict(sizes), 1.0, 3)
     _expect_whole(capped, "With a cap the shares add up to {:.4g}: take the sum *after* capping.")
     expect(
         _near(capped, large=0.6, small=0.4),
-        "With a cap of 300, 800 counts as 300 and 200 stays 200: the shares are 0.6 and 0.4.",
+        "With a cap of 3, 8 counts as 3 and 2 stays 2: the shares are 0.6 and 0.4.",
     )
     both = call(function, {"large": 900, "small": 100}, 2.0, 400)
     expect(
@@ -50,7 +55,7 @@ def check_shares(function) -> None:
         "900 capped at 400 has the root 20, 100 has 10: the shares are 2/3 and 1/3.",
     )
     kept = dict(sizes)
-    call(function, kept, 2.0, 300)
+    call(function, kept, 2.0, 3)
     expect(kept == sizes, "Your function changes `sizes` itself: make a new dictionary.")
 
 

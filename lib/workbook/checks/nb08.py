@@ -51,9 +51,9 @@ def check_adapter(function) -> None:
 @exercise("8.2", "Put the vectors before the text")
 def check_prepend(function) -> None:
     """Check a function (vectors, text, mask, labels) -> text, mask, labels with the vectors."""
-    vectors, text = _random(2, 3), _random(2, 4, 3, seed=1)
-    mask = torch.tensor([[1, 1, 1, 1], [1, 1, 1, 0]])
-    labels = torch.tensor([[IGNORE, IGNORE, 7, 8], [IGNORE, 9, 8, IGNORE]])
+    vectors, text = _random(2, 5), _random(3, 4, 5, seed=1)
+    mask = torch.tensor([[1, 1, 1, 1], [1, 1, 1, 0], [1, 1, 0, 0]])
+    labels = torch.tensor([[IGNORE, IGNORE, 7, 8], [IGNORE, 9, 8, IGNORE], [6, 8, IGNORE, IGNORE]])
     vectors.requires_grad_(True)
     given = [each.clone() for each in (text, mask, labels)]
     answer = call(function, vectors, *given)
@@ -64,8 +64,8 @@ def check_prepend(function) -> None:
     longer, seen, targets = (_tensor(each, "text, mask and labels") for each in answer)
     _check_text(longer, vectors, text)
     expect(
-        seen.shape == (2, 6),
-        f"The mask must cover the vectors too, [2, 6], and yours is {list(seen.shape)}: put ones "
+        seen.shape == (3, 6),
+        f"The mask must cover the vectors too, [3, 6], and yours is {list(seen.shape)}: put ones "
         "before each row.",
     )
     expect(bool(seen[:, :2].all()), "The mask hides the vectors: put ones at their places.")
@@ -73,8 +73,8 @@ def check_prepend(function) -> None:
         torch.equal(seen[:, 2:].long(), mask), "The mask of the text has changed: keep it behind."
     )
     expect(
-        targets.shape == (2, 6),
-        f"The labels must cover the vectors too, [2, 6], and yours are {list(targets.shape)}: they "
+        targets.shape == (3, 6),
+        f"The labels must cover the vectors too, [3, 6], and yours are {list(targets.shape)}: they "
         "are compared place by place.",
     )
     expect(
@@ -96,20 +96,20 @@ def check_prepend(function) -> None:
 
 def _check_text(longer, vectors, text) -> None:
     expect(
-        longer.shape != (2 + 2, 4, 3) and longer.dim() == 3,
+        longer.shape != (3 + 2, 4, 5) and longer.dim() == 3,
         "The vectors are more places in each row, not more rows: join along `dim=1`.",
     )
     expect(
-        longer.shape == (2, 6, 3),
-        f"Two vectors before four places are six: the text should be [2, 6, 3], and yours is "
+        longer.shape == (3, 6, 5),
+        f"Two vectors before four places are six: the text should be [3, 6, 5], and yours is "
         f"{list(longer.shape)}.",
     )
     expect(
-        not _near(longer[:, 4:], vectors.expand(2, -1, -1)),
+        not _near(longer[:, 4:], vectors.expand(3, -1, -1)),
         "The vectors come after the text, where they cannot change how it is read: swap.",
     )
     expect(
-        _near(longer[:, :2], vectors.expand(2, -1, -1)),
+        _near(longer[:, :2], vectors.expand(3, -1, -1)),
         "Each row should begin with the same vectors, in their order.",
     )
     expect(_near(longer[:, 2:], text), "Behind the vectors, each row keeps its own text.")
@@ -139,10 +139,11 @@ def check_positions(function) -> None:
         not torch.equal(value[visible], wanted[visible] + 1),
         "The first visible place has position 0, not 1: take one off.",
     )
-    expect(
-        not torch.equal(value[visible], mask.flatten().cumsum(0).view(2, 6)[visible] - 1),
-        "Each row counts from 0: sum along `dim=1`.",
-    )
+    for wrong in (mask.flatten().cumsum(0).view(2, 6), mask.cumsum(0)):
+        expect(
+            not torch.equal(value[visible], wrong[visible] - 1),
+            "Each row counts from 0: sum along `dim=1`.",
+        )
     expect(
         torch.equal(value[visible], wanted[visible]),
         "For the mask 1 1 0 0 1 1 the visible positions are 0, 1, 2, 3.",
@@ -197,25 +198,25 @@ def check_nearest(function) -> None:
 @exercise("8.5", "A prompt for each row")
 def check_choose(function) -> None:
     """Check a function (prompts, rows) -> the vectors of each row [rows, length, hidden]."""
-    prompts = [_random(2, 3, seed=seed).requires_grad_(True) for seed in range(3)]
+    prompts = [_random(2, 5, seed=seed).requires_grad_(True) for seed in range(3)]
     rows = [2, 0, 2, 1]
     value = _tensor(call(function, prompts, rows), "the prompts")
     expect(
-        value.shape != (8, 3),
+        value.shape != (8, 5),
         "The vectors of all rows are joined into one row: use `torch.stack`, which makes a new "
         "axis.",
     )
     expect(
-        value.shape != (3, 2, 3),
+        value.shape != (3, 2, 5),
         "You return one entry for each *prompt*: it should be one for each row of the batch.",
     )
     expect(
-        value.shape != (2, 4, 3),
+        value.shape != (2, 4, 5),
         "The rows must be the first axis: leave out `dim=1`.",
     )
     expect(
-        value.shape == (4, 2, 3),
-        f"Four rows, prompts of two vectors of width 3: return [4, 2, 3], not {list(value.shape)}.",
+        value.shape == (4, 2, 5),
+        f"Four rows, prompts of two vectors of width 5: return [4, 2, 5], not {list(value.shape)}.",
     )
     wanted = torch.stack([prompts[row] for row in rows])
     ordered = torch.stack([prompts[row] for row in sorted(rows)])

@@ -1,6 +1,7 @@
 """What a self-check is made of, how it reports, and the record of what was passed."""
 
 import contextlib
+import dis
 import functools
 import html
 import json
@@ -21,6 +22,8 @@ from ..errors import WorkbookError
 TITLES: dict[str, str] = {}
 MARKS = {"passed": "✓", "tried": "…", "not started": "○"}
 NOTES = {"passed": "", "tried": ": not there yet", "not started": ": not started"}
+# All that Python makes of a body that holds nothing but a docstring, `...` or `pass`.
+IDLE = {"RESUME", "NOP", "LOAD_CONST", "RETURN_CONST", "RETURN_VALUE"}
 COLORS = {"passed": "#009E73", "tried": "#E69F00", "not started": "#8C8C8C"}
 
 
@@ -54,7 +57,7 @@ def expect(condition, message: str) -> None:
 
 
 def call(function, *args, **kwargs):
-    """Return what the reader's function returns; a stub's None or ... ends the check."""
+    """Return what the reader's function returns; a stub, or a function without return, ends it."""
     name = getattr(function, "__name__", "the exercise")
     try:
         result = function(*args, **kwargs)
@@ -62,8 +65,13 @@ def call(function, *args, **kwargs):
         raise NotStarted(f"`{name}`") from error
     except Exception as error:
         raise NotThereYet(_blame(name, function, error)) from error
-    if result is None or result is Ellipsis:
+    if result is Ellipsis or (result is None and _is_stub(function)):
         raise NotStarted(f"`{name}`")
+    expect(
+        result is not None,
+        f"`{name}` returns nothing here: end it with `return` and the result, in every branch of "
+        "an `if` as well.",
+    )
     return result
 
 
@@ -119,13 +127,19 @@ def markup(text: str) -> str:
     return re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(text))
 
 
+def _is_stub(function) -> bool:
+    """Tell whether a function does nothing at all, as the stub does."""
+    code = getattr(function, "__code__", None)
+    return code is not None and {step.opname for step in dis.get_instructions(code)} <= IDLE
+
+
 def _outcome(body, args, kwargs):
     try:
         if any(value is Ellipsis for value in args):
             raise NotStarted("the cell above")
         body(*args, **kwargs)
     except NotStarted as error:
-        return "not started", f"Replace the ... in {error}, then run this cell again."
+        return "not started", f"Replace the ... in {error}, run that cell, then this one."
     except NotThereYet as error:
         return "tried", str(error)
     except Exception as error:  # noqa: BLE001 - the reader sees a sentence, never a traceback
