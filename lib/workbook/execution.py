@@ -82,11 +82,11 @@ def measured(notebook) -> dict | None:
     return found[-1] if found else None
 
 
-def run(selection=(), edition: str = "solved", keep: bool = True) -> list[Run]:
+def run(selection=(), edition: str = "solved", keep: bool = False) -> list[Run]:
     """Execute the selected notebooks one after another, print a table, and return the runs.
 
-    The solved edition and its measurements are kept at the default scale with the
-    workbook's own model and precision; other runs only show that the notebooks work.
+    With `keep` the solved edition and its measurements are written, at the default scale with
+    the workbook's own model and precision; other runs only show that the notebooks work.
     """
     own = not {"WORKBOOK_MODEL", "WORKBOOK_PRECISION"} & set(os.environ)
     keep = keep and own and edition == "solved" and settings.scale() == "default"
