@@ -24,9 +24,7 @@ def known(numbers: list[str] | None) -> list[str]:
 SOME = typer.Argument(metavar="NN", help="Numbers of notebooks.", callback=known)
 ALL_HELP = "Numbers of notebooks; all when left out."
 Some = Annotated[list[str], SOME]
-Numbers = Annotated[
-    list[str] | None, typer.Argument(metavar="[NN]", help=ALL_HELP, callback=known)
-]
+Numbers = Annotated[list[str] | None, typer.Argument(metavar="[NN]", help=ALL_HELP, callback=known)]
 Scale = Annotated[str | None, typer.Option(help="smoke, default or full.")]
 Write = Annotated[bool, typer.Option("--write", help="Keep the solved edition and measurements.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Also where somebody wrote answers.")]
@@ -98,7 +96,7 @@ def run(
         os.environ["WORKBOOK_SCALE"] = scale
     from . import course, execution
 
-    runs = execution.run(numbers, edition, write)
+    runs = execution.run(numbers or (), edition, write)
     if write:
         course.refresh_readme()
     raise typer.Exit(any(one.error for one in runs))
@@ -109,7 +107,7 @@ def build(numbers: Numbers = None, overwrite: Overwrite = False) -> None:
     """Write the learner edition from the sources, and the table and figure of README.md."""
     from . import build, course
 
-    for path in build.build(numbers, overwrite):
+    for path in build.build(numbers or (), overwrite):
         print(path.name)
     course.refresh_readme()
     if not numbers:  # to look whether the recording is complete takes seconds

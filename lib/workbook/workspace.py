@@ -108,7 +108,9 @@ def open_lab(arguments: Sequence[str] = (), edition: str = "learner") -> int:
         print(f"my notebooks: {news}.", flush=True)
     start = (folder(edition) / "00_start_here.ipynb").relative_to(settings.repo_root()).as_posix()
     command = [sys.executable, "-m", "jupyterlab", *arguments]
-    if not any(argument.split("=")[0].endswith(".default_url") for argument in arguments):
+    # With a root or a page of one's own, ours may lead nowhere.
+    given = [argument.split("=")[0] for argument in arguments]
+    if not any(name.endswith((".default_url", ".root_dir", "notebook-dir")) for name in given):
         command.append(f"--LabApp.default_url=/lab/tree/{start}")
     return subprocess.call(command, env=_environment())
 
@@ -123,7 +125,11 @@ def _environment() -> dict[str, str]:
 
 
 def fingerprint(notebook) -> str:
-    """Return the SHA-256 of the cells and their outputs: what a learner can change."""
+    """Return the SHA-256 of the cells and their outputs: what a learner can change.
+
+    JupyterLab writes some numbers in outputs in another way (0 for 0.0); such a copy counts as
+    touched, which is the safe side.
+    """
     cells = [[cell.cell_type, cell.source, cell.get("outputs", [])] for cell in notebook.cells]
     return hashlib.sha256(json.dumps(cells, sort_keys=True).encode()).hexdigest()
 

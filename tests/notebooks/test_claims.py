@@ -24,7 +24,7 @@ def test_measurements_are_up_to_date(source):
     number = source.stem[:2]
     kept = read_recorded().get(f"{number}_measured", {})
     assert kept.get("source_sha256") == build.source_hash(source), (
-        f"stale: run `make run NB={number}`"
+        f"stale: run `make run NB={number} WRITE=1`"
     )
     assert kept["scale"] == "default"
 
