@@ -1,5 +1,6 @@
 # The course in a few commands: `make lab` opens it, `make test` tests it.
-# NB="03" or NB="01 03" limits run, measure and build to those notebooks.
+# NB="03" or NB="01 03" limits run, measure and build to those notebooks, and reset needs it.
+# ARGS="…" passes options on, as in `make lab ARGS=--solved`; WRITE=1 lets `make run` keep results.
 
 SHELL := /bin/bash
 VENV ?= .venv
@@ -8,11 +9,12 @@ WORKBOOK := $(VENV)/bin/workbook
 NB ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install fetch lab test lint check run build measure bench doctor clean
+.PHONY: help install fetch lab reset test lint check run build measure bench doctor clean
 
 help:
-	@echo "make lab      open the course in JupyterLab (sets everything up on first use)"
-	@echo "make run      execute the solved notebooks and print a table (NB=03 for one)"
+	@echo "make lab      open your copies, in my/, in JupyterLab (sets everything up on first use)"
+	@echo "make reset    put a fresh copy of a notebook into my/ and keep your old one (NB=03)"
+	@echo "make run      execute the solved notebooks and print a table (NB=03 for one, WRITE=1 keeps)"
 	@echo "make test     check style and spelling, then run the tests"
 	@echo "make check    the part of the tests that needs no model (a minute or two)"
 	@echo "make doctor   check this machine"
@@ -59,6 +61,9 @@ fetch: install
 lab: fetch
 	@$(WORKBOOK) lab $(ARGS)
 
+reset: install
+	@$(WORKBOOK) reset $(NB) $(ARGS)
+
 test: lint fetch
 	@$(PYTHON) -m pytest $(ARGS)
 
@@ -71,10 +76,10 @@ check: lint
 	@$(PYTHON) -m pytest -m "not real_model and not slow" $(ARGS)
 
 run: fetch
-	@$(WORKBOOK) run $(NB) $(ARGS)
+	@$(WORKBOOK) run $(NB) $(if $(WRITE),--write) $(ARGS)
 
 build: install
-	@$(WORKBOOK) build $(NB)
+	@$(WORKBOOK) build $(NB) $(ARGS)
 
 measure: fetch
 	@$(WORKBOOK) measure $(NB)

@@ -12,6 +12,7 @@ from nbformat.v4 import new_markdown_cell
 from . import settings
 from .assets import atomic_path
 from .errors import WorkbookError
+from .sources import folder, sources
 
 EDITIONS = ("learner", "solved")
 OWN_KEYS = ("minutes", "exercise", "check", "claims", "literature")
@@ -25,21 +26,6 @@ LINK = re.compile(r"""(\]\(|(?:src|href)=")(?!#|/|\w+:|\d\d_\w+\.ipynb)""")
 PYTHON = {"display_name": "Python 3", "language": "python", "name": "python3"}
 
 
-def folder() -> Path:
-    """Return the folder of the learner edition, which holds `source/` and `solutions/`."""
-    return settings.repo_root() / "notebooks"
-
-
-def sources(selection=()) -> list[Path]:
-    """Return the sources whose names start with one of the given numbers; all without numbers."""
-    found = sorted((folder() / "source").glob("[0-9][0-9]_*.py"))
-    unknown = [n for n in selection if not any(path.name.startswith(n) for path in found)]
-    if unknown:
-        names = ", ".join(path.stem for path in found) or "none"
-        raise WorkbookError(f"There is no notebook {unknown[0]!r}: choose from {names}.")
-    return [path for path in found if path.name.startswith(tuple(selection) or "")]
-
-
 def output_path(source: Path, edition: str) -> Path:
     """Return where the given edition of a source is kept."""
     place = folder() if edition == "learner" else folder() / "solutions"
@@ -50,6 +36,11 @@ def source_hash(source: Path) -> str:
     """Return the SHA-256 of a source, blind to line endings, trailing blanks and outer lines."""
     lines = [line.rstrip() for line in source.read_text(encoding="utf-8").splitlines()]
     return hashlib.sha256("\n".join(lines).strip().encode()).hexdigest()
+
+
+def version(notebook: nbformat.NotebookNode) -> str | None:
+    """Return the hash of the source that a notebook was made from, None where it has none."""
+    return notebook.metadata.get("workbook", {}).get("source_sha256")
 
 
 def code_hash(notebook: nbformat.NotebookNode) -> str:
@@ -101,22 +92,36 @@ def dumps(notebook: nbformat.NotebookNode) -> str:
     return nbformat.writes(notebook, version=4).rstrip("\n") + "\n"
 
 
-def build(selection=()) -> list[Path]:
+def read(path: Path) -> nbformat.NotebookNode:
+    """Return the notebook kept at `path`; raises WorkbookError where the file is none."""
+    try:
+        return nbformat.read(path, as_version=4)
+    except (ValueError, LookupError, AttributeError, TypeError, nbformat.ValidationError):
+        place = path.relative_to(settings.repo_root()).as_posix()
+        message = "cannot be read as a notebook: move it to another folder, then try again."
+        raise WorkbookError(f"{place} {message}") from None
+
+
+def build(selection=(), overwrite: bool = False) -> list[Path]:
     """Write the learner edition of the selected notebooks and return the files.
 
-    Changed prose goes into the solved edition too where the code that was executed is the same.
+    Raises WorkbookError, with nothing written, where somebody wrote into one of these files,
+    unless `overwrite` says that this may be lost. Changed prose goes into the solved edition too
+    where the code that was executed is the same.
     """
-    paths = []
-    for source in sources(selection):
-        paths.append(output_path(source, "learner"))
-        write(make(source, "learner"), paths[-1])
+    paths = {output_path(source, "learner"): source for source in sources(selection)}
+    for path in paths:
+        if not overwrite and path.exists():
+            _require_unwritten(path)
+    for path, source in paths.items():
+        write(make(source, "learner"), path)
         _renew_prose(source)
-    return paths
+    return list(paths)
 
 
 def _renew_prose(source: Path) -> None:
     path, made = output_path(source, "solved"), make(source, "solved")
-    kept = nbformat.read(path, as_version=4) if path.exists() else None
+    kept = read(path) if path.exists() else None
     if kept and code_hash(kept) == code_hash(made):
         executed = iter([cell for cell in kept.cells if cell.cell_type == "code"])
         for cell in made.cells:
@@ -124,6 +129,28 @@ def _renew_prose(source: Path) -> None:
                 old = next(executed)
                 cell.outputs, cell.execution_count = old.outputs, old.execution_count
         write(made, path)
+
+
+def written_cells(notebook) -> list:
+    """Return the cells that somebody wrote into a notebook since it was built.
+
+    An id is made of the cell's text, and Jupyter keeps it when the text changes; a cell that
+    was added has another kind of id.
+    """
+    pairs = zip(notebook.cells, _ids(notebook.cells), strict=True)
+    return [cell for cell, id in pairs if cell.source.strip() and cell.get("id") != id]
+
+
+def _require_unwritten(path: Path) -> None:
+    cells = written_cells(read(path))
+    if not cells:
+        return
+    answers = ", ".join(own(cell)["exercise"] for cell in cells if "exercise" in own(cell))
+    what = f"answers to {answers}" if answers else f"{len(cells)} cell(s) that somebody wrote"
+    raise WorkbookError(
+        f"notebooks/{path.name} holds {what}: copy the file into my/ under another name, then "
+        f"go on with `workbook build {path.name[:2]} --overwrite`."
+    )
 
 
 def _translate(cell, place: str) -> None:
@@ -194,8 +221,15 @@ def _details(summary: str, text: str) -> str:
 def _number(notebook) -> None:
     """Give each cell an id made of its text, so that an id survives changes elsewhere."""
     notebook.nbformat, notebook.nbformat_minor = 4, 5
-    seen = Counter()
-    for cell in notebook.cells:
+    for cell, id in zip(notebook.cells, _ids(notebook.cells), strict=True):
+        cell.id = id
+
+
+def _ids(cells) -> list[str]:
+    """Return for each cell the id that belongs to its text."""
+    seen, ids = Counter(), []
+    for cell in cells:
         seen[cell.source] += 1
         text = f"{seen[cell.source]}:{cell.cell_type}:{cell.source}"
-        cell.id = hashlib.sha256(text.encode()).hexdigest()[:12]
+        ids.append(hashlib.sha256(text.encode()).hexdigest()[:12])
+    return ids

@@ -1,8 +1,7 @@
-"""The command `workbook`: check the machine, fetch, open, run, build and measure."""
+"""The command `workbook`: check the machine, fetch, open, reset, run, build and measure."""
 
 import os
 import runpy
-import subprocess
 import sys
 from enum import StrEnum
 from typing import Annotated
@@ -12,13 +11,25 @@ from rich.console import Console
 from rich.table import Table
 
 from .errors import WorkbookError
+from .sources import folder, sources
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-NUMBERS_HELP = "Numbers of notebooks; all when left out."
-Numbers = Annotated[list[str] | None, typer.Argument(metavar="[NN]...", help=NUMBERS_HELP)]
+
+
+def known(numbers: list[str] | None) -> list[str]:
+    """Refuse unknown numbers at once, before anything that takes seconds is imported."""
+    return [source.stem[:2] for source in sources(numbers)] if numbers else []
+
+
+SOME = typer.Argument(metavar="NN", help="Numbers of notebooks.", callback=known)
+ALL_HELP = "Numbers of notebooks; all when left out."
+Some = Annotated[list[str], SOME]
+Numbers = Annotated[list[str] | None, typer.Argument(metavar="[NN]", help=ALL_HELP, callback=known)]
 Scale = Annotated[str | None, typer.Option(help="smoke, default or full.")]
-Write = Annotated[bool, typer.Option("--write/--keep", help="Refresh the solved edition or not.")]
-START = "notebooks/00_start_here.ipynb"
+Write = Annotated[bool, typer.Option("--write", help="Keep the solved edition and measurements.")]
+Cold = Annotated[bool, typer.Option("--cold", help="Begin with an empty run cache, to time it.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Also where somebody wrote answers.")]
+Solved = Annotated[bool, typer.Option("--solved", help="Copies of the solved edition.")]
 
 
 class Edition(StrEnum):
@@ -57,20 +68,21 @@ def fetch() -> None:
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
-def lab(context: typer.Context) -> None:
-    """Open the course in JupyterLab, on this machine only; further options go to JupyterLab."""
-    from . import settings
+def lab(context: typer.Context, solved: Solved = False) -> None:
+    """Open your copies, in my/, in JupyterLab on this machine; more options go to JupyterLab."""
+    from . import workspace
 
-    options = [
-        "--ServerApp.ip=127.0.0.1",
-        f"--ServerApp.root_dir={settings.repo_root()}",
-        f"--LabApp.default_url=/lab/tree/{START}",
-    ]
-    # JupyterLab refuses to start as root, which is how most containers run.
-    if hasattr(os, "geteuid") and os.geteuid() == 0:
-        options.append("--allow-root")
-    command = [sys.executable, "-m", "jupyterlab", *options, *context.args]
-    raise typer.Exit(subprocess.call(command))
+    edition = Edition.solved if solved else Edition.learner
+    raise typer.Exit(workspace.open_lab(context.args, edition))
+
+
+@app.command()
+def reset(numbers: Some, solved: Solved = False) -> None:
+    """Put fresh copies into my/ and keep your old ones, which you close in JupyterLab first."""
+    from . import workspace
+
+    for path, kept in workspace.reset(numbers, Edition.solved if solved else Edition.learner):
+        print(f"{path.name} is fresh" + (f"; yours is kept as {kept.name}" if kept else ""))
 
 
 @app.command()
@@ -78,24 +90,26 @@ def run(
     numbers: Numbers = None,
     scale: Scale = None,
     edition: Edition = Edition.solved,
-    write: Write = True,
+    write: Write = False,
+    cold: Cold = False,
 ) -> None:
-    """Execute notebooks headless; at the default scale this refreshes the solved edition."""
+    """Execute notebooks headless; with --write, at the default scale, keep what came out."""
     if scale:
         os.environ["WORKBOOK_SCALE"] = scale
     from . import course, execution
 
-    runs = execution.run(numbers or (), edition, write)
-    course.refresh_readme()
+    runs = execution.run(numbers or (), edition, write, cold)
+    if write:
+        course.refresh_readme()
     raise typer.Exit(any(one.error for one in runs))
 
 
 @app.command()
-def build(numbers: Numbers = None) -> None:
+def build(numbers: Numbers = None, overwrite: Overwrite = False) -> None:
     """Write the learner edition from the sources, and the table and figure of README.md."""
     from . import build, course
 
-    for path in build.build(numbers or ()):
+    for path in build.build(numbers or (), overwrite):
         print(path.name)
     course.refresh_readme()
     if not numbers:  # to look whether the recording is complete takes seconds
@@ -103,12 +117,10 @@ def build(numbers: Numbers = None) -> None:
 
 
 @app.command()
-def measure(numbers: Annotated[list[str], typer.Argument(metavar="NN...")]) -> None:
+def measure(numbers: Some) -> None:
     """Repeat the recorded sweeps of notebooks; each may take hours."""
-    from . import build
-
     for number in numbers:
-        scripts = sorted((build.folder() / "recorded").glob(f"{number}_*.py"))
+        scripts = sorted((folder() / "recorded").glob(f"{number}_*.py"))
         if not scripts:
             raise WorkbookError(f"Notebook {number} has no recorded sweep to repeat.")
         for script in scripts:

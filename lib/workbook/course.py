@@ -59,6 +59,11 @@ def planned() -> list[Chapter]:
     return [chapter for chapter in CHAPTERS if not chapter.notebook]
 
 
+def peak_memory_gb() -> float:
+    """Return the memory that the largest notebook took when it was measured."""
+    return max(chapter.measured.get("peak_memory_gb", 0) for chapter in CHAPTERS)
+
+
 def table(folder: str = "") -> str:
     """Return the notebooks with their measured cost and headline as a Markdown table.
 

@@ -9,12 +9,12 @@ import tomllib
 from pathlib import Path
 from typing import NamedTuple
 
-import nbformat
 import psutil
 from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
 from packaging.requirements import Requirement
 
-from . import assets, build, settings
+from . import assets, build, course, settings, workspace
+from .errors import WorkbookError
 
 DISK_GB = 6  # the run cache's bound, and the model
 MEMORY_GB = 6
@@ -31,7 +31,7 @@ class Check(NamedTuple):
 
 def checks() -> list[Check]:
     """Return the state of everything that the course needs."""
-    items = (python, packages, disk, memory, processor, cache, kernel, notebooks)
+    items = (python, packages, disk, memory, processor, cache, kernel, notebooks, my_notebooks)
     return [item() for item in items] + [artifact(name) for name in assets.ARTIFACTS]
 
 
@@ -81,10 +81,18 @@ def disk() -> Check:
 
 
 def memory() -> Check:
-    """Check the memory of the machine."""
-    total = psutil.virtual_memory().total / 1e9
+    """Check the memory of the machine, and that the largest notebook fits into what is free now."""
+    found = psutil.virtual_memory()
+    total, free = found.total / 1e9, found.available / 1e9
+    needed = course.peak_memory_gb()
     remedy = f"take a machine with at least {MEMORY_GB} GB, such as a free hosted notebook"
-    return Check("memory", total >= MEMORY_GB, f"{total:.0f} GB", remedy)
+    if total >= MEMORY_GB:
+        remedy = (
+            f"a notebook may need {needed:.1f} GB: close other programs, and shut down the "
+            "kernels of other notebooks (*Kernel → Shut Down Kernel*)"
+        )
+    detail = f"{total:.0f} GB, {free:.1f} GB of it free now"
+    return Check("memory", total >= MEMORY_GB and free >= needed, detail, remedy)
 
 
 def processor() -> Check:
@@ -119,7 +127,15 @@ def notebooks() -> Check:
     """Check that the learner edition is there and made from the present sources."""
     stale = [source.stem for source in build.sources() if not _is_built(source)]
     detail = f"to build: {', '.join(stale)}" if stale else f"{len(build.sources())} up to date"
-    return Check("notebooks", not stale, detail, "run `workbook build`")
+    return Check("notebooks", not stale, detail, "run `workbook build`; answers stay as they are")
+
+
+def my_notebooks() -> Check:
+    """Tell which working copies the course has a newer edition of; either may be used."""
+    count = len(workspace.copies())
+    detail = f"{count} in my/, none older than the course's" if count else "none in my/ yet"
+    offers = filter(None, map(workspace.offer, build.EDITIONS))
+    return Check("my notebooks", True, "; ".join(offers) or detail)
 
 
 def artifact(name: str) -> Check:
@@ -137,5 +153,7 @@ def artifact(name: str) -> Check:
 
 def _is_built(source: Path) -> bool:
     path = build.output_path(source, "learner")
-    made = nbformat.read(path, as_version=4).metadata if path.exists() else {}
-    return made.get("workbook", {}).get("source_sha256") == build.source_hash(source)
+    try:
+        return path.exists() and build.version(build.read(path)) == build.source_hash(source)
+    except WorkbookError:
+        return False  # `workbook build` then says what is wrong with the file

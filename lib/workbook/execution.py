@@ -81,13 +81,13 @@ def measured(notebook) -> dict | None:
     return found[-1] if found else None
 
 
-def run(selection=(), edition: str = "solved", keep: bool = True, cold: bool = False) -> list[Run]:
+def run(selection=(), edition: str = "solved", keep: bool = False, cold: bool = False) -> list[Run]:
     """Execute the selected notebooks one after another, print a table, and return the runs.
 
-    What the solved edition measured is kept at the default scale with the workbook's own model,
-    and the executed edition too with seed 0 in the number format that this machine chooses. Other
-    runs only show that the notebooks work. `cold` begins with an empty run cache, which the times
-    for the README need.
+    With `keep` what the solved edition measured is written, at the default scale with the
+    workbook's own model; and the executed edition too, with seed 0 in the number format that this
+    machine chooses. Other runs only show that the notebooks work. `cold` begins with an empty run
+    cache, which the times for the README need.
     """
     keep = keep and edition == "solved" and settings.scale() == "default"
     keep = keep and "WORKBOOK_MODEL" not in os.environ

@@ -93,7 +93,7 @@ plots.show(course.draw_map(), alt=course.describe_map())
 # was trained once is kept.
 
 # %% [markdown] slide="notes"
-# "Not measured yet" means that nobody has run that notebook with `make run` in this copy.
+# "Not measured yet" means that nobody has run that notebook with `make run WRITE=1` in this copy.
 
 # %%
 display(Markdown(course.table()))
@@ -103,13 +103,15 @@ display(Markdown(course.table()))
 #
 # | you want to | do this |
 # |:---|:---|
-# | learn | open the notebooks in this folder, run the cells from top to bottom, and write your answer where an exercise says `...  # your code here` |
+# | learn | open the notebooks in the folder `my`, which are your copies: nothing overwrites them; run the cells from top to bottom, and write your answer where an exercise says `...  # your code here` |
 # | know whether an answer is right | run the check below the exercise; it says what is most likely wrong |
 # | get help | open Hint 1, then Hint 2, then the solution below the check |
 # | skip an exercise | go on: no later cell needs your answer |
-# | read without running | open the folder `solutions`: the same notebooks, solved and with all outputs |
+# | read without running | open the folder `notebooks/solutions`: the same notebooks, solved and with all outputs |
 # | run faster or larger | set `WORKBOOK_SCALE` before you start: `smoke` only shows that it runs, `default` is this course, `full` is for a workstation or a GPU |
 # | give a talk | `jupyter nbconvert --to slides --post serve notebooks/solutions/03_*.ipynb`; key S opens the speaker notes; reveal.js comes from the network |
+# | open the next notebook | first run the last cell of the one before, which frees its memory, or shut down its kernel; one in which nothing ran for half an hour is shut down by itself: run it again from the top |
+# | have a fresh copy of a notebook | close it, then `workbook reset 03` in a terminal (*File → New → Terminal*); your old copy is kept with the date in its name |
 # | start afresh | `workbook cache clear` forgets what was trained, *Kernel → Restart* what was computed |
 
 # %% [markdown] slide="notes"

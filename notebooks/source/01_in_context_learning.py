@@ -746,3 +746,15 @@ recording.measured(
 #   (top-p) sampling.
 # - Hutto & Gilbert 2014, *VADER*, ICWSM: the human-rated reviews.
 # - Allal et al. 2025, *SmolLM2*, arXiv 2502.02737: the model.
+
+# %% [markdown] slide="skip"
+# ## Free the memory
+#
+# Two open notebooks may need more memory than a laptop has. This cell forgets what the notebook
+# computed; the outputs on the page stay. To go on here, run it again from the top: seconds now.
+# *Kernel → Shut Down Kernel* gives all of the memory back.
+
+# %% slide="skip"
+from workbook import memory
+
+memory.free_notebook()

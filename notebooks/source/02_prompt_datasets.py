@@ -881,3 +881,15 @@ recording.measured(
 # - Lee et al., *Deduplicating training data makes language models better*, 2021, arXiv 2107.06499.
 # - Shi et al., *Instruction tuning with loss over instructions*, 2024, arXiv 2405.14394: when
 #   learning the prompt too helps, so masking is a choice as well.
+
+# %% [markdown] slide="skip"
+# ## Free the memory
+#
+# Two open notebooks may need more memory than a laptop has. This cell forgets what the notebook
+# computed; the outputs on the page stay. To go on here, run it again from the top: seconds now.
+# *Kernel → Shut Down Kernel* gives all of the memory back.
+
+# %% slide="skip"
+from workbook import memory
+
+memory.free_notebook()

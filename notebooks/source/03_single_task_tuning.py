@@ -592,3 +592,15 @@ recording.measured(
 # - Zhou et al. 2023, LIMA: Less Is More for Alignment, arXiv:2305.11206
 # - Hutto & Gilbert 2014, VADER: A Parsimonious Rule-based Model for Sentiment Analysis of Social
 #   Media Text, ICWSM: the ratings used here
+
+# %% [markdown] slide="skip"
+# ## Free the memory
+#
+# Two open notebooks may need more memory than a laptop has. This cell forgets what the notebook
+# computed; the outputs on the page stay. To go on here, run it again from the top: seconds now.
+# *Kernel → Shut Down Kernel* gives all of the memory back.
+
+# %% slide="skip"
+from workbook import memory
+
+memory.free_notebook()

@@ -710,3 +710,15 @@ recording.measured(
 # - Kotha et al. 2023, Understanding Catastrophic Forgetting in Language Models via Implicit
 #   Inference, arXiv:2309.10105: hidden rather than gone
 # - Allal et al. 2025, SmolLM2, arXiv:2502.02737: the model
+
+# %% [markdown] slide="skip"
+# ## Free the memory
+#
+# Two open notebooks may need more memory than a laptop has. This cell forgets what the notebook
+# computed; the outputs on the page stay. To go on here, run it again from the top: seconds now.
+# *Kernel → Shut Down Kernel* gives all of the memory back.
+
+# %% slide="skip"
+from workbook import memory
+
+memory.free_notebook()

@@ -845,3 +845,15 @@ recording.measured(
 # - Scialom et al. 2022, Fine-tuned Language Models Are Continual Learners, arXiv:2205.12393
 # - Huang et al. 2024, Mitigating Catastrophic Forgetting in Large Language Models with
 #   Self-Synthesized Rehearsal, arXiv:2403.01244
+
+# %% [markdown] slide="skip"
+# ## Free the memory
+#
+# Two open notebooks may need more memory than a laptop has. This cell forgets what the notebook
+# computed; the outputs on the page stay. To go on here, run it again from the top: seconds now.
+# *Kernel → Shut Down Kernel* gives all of the memory back.
+
+# %% slide="skip"
+from workbook import memory
+
+memory.free_notebook()

@@ -933,3 +933,15 @@ recording.measured(
 # - Zhou et al. 2023, LIMA: Less Is More for Alignment, arXiv:2305.11206
 # - Taori et al. 2023, Stanford Alpaca: An Instruction-following LLaMA Model (project page)
 # - Allal et al. 2025, SmolLM2, arXiv:2502.02737: the model and its instruction tuning
+
+# %% [markdown] slide="skip"
+# ## Free the memory
+#
+# Two open notebooks may need more memory than a laptop has. This cell forgets what the notebook
+# computed; the outputs on the page stay. To go on here, run it again from the top: seconds now.
+# *Kernel → Shut Down Kernel* gives all of the memory back.
+
+# %% slide="skip"
+from workbook import memory
+
+memory.free_notebook()

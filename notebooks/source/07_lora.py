@@ -1086,3 +1086,15 @@ recording.measured(
 # - Liu et al. 2024, DoRA: Weight-Decomposed Low-Rank Adaptation, arXiv:2402.09353
 # - Biderman et al. 2024, LoRA Learns Less and Forgets Less, arXiv:2405.09673
 # - Schulman et al. 2025, LoRA Without Regret, Thinking Machines Lab: Connectionism (a blog)
+
+# %% [markdown] slide="skip"
+# ## Free the memory
+#
+# Two open notebooks may need more memory than a laptop has. This cell forgets what the notebook
+# computed; the outputs on the page stay. To go on here, run it again from the top: seconds now.
+# *Kernel → Shut Down Kernel* gives all of the memory back.
+
+# %% slide="skip"
+from workbook import memory
+
+memory.free_notebook()

@@ -1162,3 +1162,15 @@ recording.measured(
 #   Continuous Prompts, arXiv:2112.08348
 # - Bailey et al. 2023, Soft prompting might be a bug, not a feature, ICML workshop on Challenges in
 #   Deployable Generative AI
+
+# %% [markdown] slide="skip"
+# ## Free the memory
+#
+# Two open notebooks may need more memory than a laptop has. This cell forgets what the notebook
+# computed; the outputs on the page stay. To go on here, run it again from the top: seconds now.
+# *Kernel → Shut Down Kernel* gives all of the memory back.
+
+# %% slide="skip"
+from workbook import memory
+
+memory.free_notebook()

@@ -168,8 +168,76 @@ def test_new_prose_goes_into_what_was_executed_and_new_code_does_not(source):
 
 
 def test_unknown_number_is_told(source):
-    with pytest.raises(WorkbookError, match="no notebook '07': choose from 01_first"):
+    with pytest.raises(WorkbookError, match="no notebook '07': choose from 01"):
         build.sources(["07"])
+
+
+@pytest.mark.parametrize("number", ["0", "00", "1x", "01_first", "", "*"])
+def test_numbers_are_exact(source, number):
+    with pytest.raises(WorkbookError, match="There is no notebook"):
+        build.sources([number])
+
+
+def test_one_digit_stands_for_two(source):
+    source.with_name("10_last.py").write_text("# %%\n1\n")
+    assert build.sources(["1"]) == build.sources(["01"]) == [source]
+    assert build.sources(["10", "1", "01"]) == build.sources() == [source, *build.sources(["10"])]
+
+
+def answered(path, change):
+    """Change the built notebook at `path` as JupyterLab does: texts change, ids stay."""
+    notebook = build.read(path)
+    change(notebook)
+    build.write(notebook, path)
+    return path.read_bytes()
+
+
+def write_answer(notebook):
+    notebook.cells[2].source = "def mean(values):\n    return sum(values) / len(values)"
+
+
+def add_cell(notebook):
+    notebook.cells.append(nbformat.v4.new_markdown_cell("What I learned."))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (write_answer, "holds answers to mean:"),
+        (add_cell, r"holds 1 cell\(s\) that somebody wrote"),
+    ],
+)
+def test_build_leaves_what_somebody_wrote(source, change, message):
+    source.with_name("00_before.py").write_text("# %%\n1\n")
+    kept = answered(build.build(["01"])[0], change)
+    source.write_text(SOURCE.replace("later", "sooner"), encoding="utf-8")
+    with pytest.raises(WorkbookError, match=message):
+        build.build()
+    assert (build.folder() / "01_first.ipynb").read_bytes() == kept
+    assert not (build.folder() / "00_before.ipynb").exists()
+    [path] = build.build(["01"], overwrite=True)
+    assert path.read_text("utf-8") == build.dumps(build.make(source, "learner"))
+
+
+def run_it(notebook):
+    notebook.cells[3].outputs = [nbformat.v4.new_output("stream", text="1.5")]
+    notebook.cells.append(nbformat.v4.new_code_cell("  "))  # as the last Shift + Enter leaves it
+
+
+def test_build_renews_what_was_only_run_or_has_another_source(source):
+    answered(build.build()[0], run_it)
+    source.write_text(SOURCE.replace("# The sum", "# First the sum"), encoding="utf-8")
+    [path] = build.build()
+    assert path.read_text("utf-8") == build.dumps(build.make(source, "learner"))
+
+
+@pytest.mark.parametrize("text", ["", "<<<<<<< ours", "[]", '{"cells": 3}'])
+def test_build_leaves_a_file_that_is_no_notebook(source, text):
+    path = build.folder() / "01_first.ipynb"
+    path.write_text(text)
+    with pytest.raises(WorkbookError, match="^notebooks/01_first.ipynb cannot be read"):
+        build.build()
+    assert path.read_text() == text
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@ import subprocess
 import sys
 import types
 
+import psutil
 import pytest
 from typer.testing import CliRunner
 
@@ -86,23 +87,52 @@ def test_doctor_finds_a_notebook_that_was_not_built(course, monkeypatch):
     assert "notebooks/01_first.ipynb" in (course / "README.md").read_text() and drawn
 
 
-def test_lab_listens_on_this_machine_with_its_token_on(course, monkeypatch):
-    commands = []
-    monkeypatch.setattr(subprocess, "call", lambda command: commands.append(command) or 0)
-    assert runner.invoke(cli.app, ["lab", "--no-browser"]).exit_code == 0
-    [command] = commands
-    assert "--ServerApp.ip=127.0.0.1" in command and command[-1] == "--no-browser"
-    assert any(option.endswith("/lab/tree/notebooks/00_start_here.ipynb") for option in command)
-    assert not any("token" in option.lower() for option in command)
+def test_doctor_says_when_the_largest_notebook_does_not_fit(monkeypatch):
+    machine = types.SimpleNamespace(total=8e9, available=2.5e9)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: machine)
+    monkeypatch.setattr("workbook.course.peak_memory_gb", lambda: 3.9)
+    check = doctor.memory()
+    assert not check.ok and check.detail == "8 GB, 2.5 GB of it free now"
+    assert "may need 3.9 GB: close other programs" in check.remedy
+    machine.available = 4e9
+    assert doctor.memory().ok
+    machine.total = 4.1e9
+    assert "take a machine" in doctor.memory().remedy
 
 
-def test_measure_runs_the_sweeps_of_a_notebook(course, capsys):
+def test_doctor_finds_a_notebook_that_cannot_be_read(course):
+    (course / "notebooks" / "01_first.ipynb").write_text("<<<<<<< ours")
+    assert doctor.notebooks().detail == "to build: 01_first"
+
+
+def test_an_unknown_number_is_refused_before_anything_heavy_is_imported():
+    code = (
+        "import sys; from workbook import cli; from workbook.errors import WorkbookError\n"
+        "sys.argv = ['workbook', 'run', '99']\n"
+        "try: cli.main()\n"
+        "except SystemExit as stop: assert stop.code == 1\n"
+        "print(sorted({'nbformat', 'matplotlib', 'torch'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+    assert done.stderr.startswith("workbook: There is no notebook '99': choose from 00, 01")
+
+
+@pytest.fixture
+def more(course):
+    for name in ("03_curve.py", "04_other.py"):
+        (course / "notebooks" / "source" / name).write_text("# %%\n1\n")
+    return course
+
+
+def test_measure_runs_the_sweeps_of_a_notebook(more, capsys):
+    course = more
     script = course / "notebooks" / "recorded" / "03_curve.py"
     script.write_text("if __name__ == '__main__':\n    print('swept')\n")
-    assert "swept" in runner.invoke(cli.app, ["measure", "03"]).stdout
+    assert "swept" in runner.invoke(cli.app, ["measure", "3"]).stdout
 
 
-def test_measure_without_a_sweep_is_told(course):
+def test_measure_without_a_sweep_is_told(more):
     result = runner.invoke(cli.app, ["measure", "04"])
     assert isinstance(result.exception, WorkbookError) and "04" in str(result.exception)
 
@@ -118,6 +148,19 @@ def test_cache_is_listed_and_cleared(monkeypatch):
     assert not cleared
     assert runner.invoke(cli.app, ["cache", "clear"]).stdout == "2.0 GB freed\n"
     assert cleared
+
+
+@pytest.mark.parametrize("arguments", [[], ["--write"]])
+def test_run_writes_only_when_asked(course, monkeypatch, arguments):
+    monkeypatch.setenv("WORKBOOK_SCALE", "default")
+    for name in ("WORKBOOK_MODEL", "WORKBOOK_PRECISION"):
+        monkeypatch.delenv(name, raising=False)
+    before = {path for path in course.rglob("*") if path.is_file()}
+    readme = (course / "README.md").read_text()
+    assert runner.invoke(cli.app, ["run", "01", *arguments]).exit_code == 0
+    written = {path.name for path in course.rglob("*") if path.is_file()} - {p.name for p in before}
+    assert written == ({"01_first.ipynb"} if arguments else set())
+    assert ((course / "README.md").read_text() != readme) == bool(arguments)
 
 
 def test_run_fails_when_a_notebook_does(course, monkeypatch):

@@ -95,7 +95,7 @@ def opening(notebook, path):
 
 @check
 def prose_length(notebook, path):
-    """At most six lines of prose stand between two code cells."""
+    """At most six lines of prose stand between two code cells; a reading list is none."""
     first_code = next((i for i, c in enumerate(notebook.cells) if c.cell_type == "code"), 0)
     lines = 0
     for number, cell in enumerate(notebook.cells[first_code:], first_code + 1):
@@ -103,7 +103,7 @@ def prose_length(notebook, path):
             if lines > MAX_PROSE_LINES:
                 yield f"{lines} lines of prose before the code cell {number}"
             lines = 0
-        else:
+        elif not cell.source.startswith("## Further reading"):
             lines += prose_lines(cell.source)
 
 
@@ -195,6 +195,13 @@ def measurements(notebook, path):
     is_executed = any(True for _ in outputs(notebook))
     if is_executed and execution.measured(notebook) is None:
         yield f"no output of the type {execution.MEASURED}"
+
+
+@check
+def memory(notebook, path):
+    """The last cell gives the memory back."""
+    if "memory.free_notebook()" not in notebook.cells[-1].source:
+        yield "the last cell does not call `memory.free_notebook()`"
 
 
 @check

@@ -23,7 +23,7 @@ def test_measurements_are_up_to_date(source):
         pytest.skip("this notebook measures nothing")
     number = source.stem[:2]
     shown = measurements.shown(number)
-    advice = f"stale: run `workbook run {number} --write`"
+    advice = f"stale: run `make run NB={number} WRITE=1`"
     assert shown.get("code_sha256") == build.code_hash(notebook), advice
     assert shown["scale"] == "default"
 

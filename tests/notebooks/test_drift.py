@@ -8,7 +8,7 @@ from workbook import build
 
 def read_solved(source):
     path = build.output_path(source, "solved")
-    assert path.exists(), f"{path.name} was never executed: run `make run NB={source.stem[:2]}`"
+    assert path.exists(), f"never executed: run `make run NB={source.stem[:2]} WRITE=1`"
     return nbformat.read(path, as_version=4)
 
 
@@ -20,7 +20,7 @@ def test_learner_edition_is_up_to_date(source):
 
 def test_solved_edition_is_up_to_date(source):
     kept, made = read_solved(source), build.make(source, "solved")
-    advice = f"stale: run `make run NB={source.stem[:2]}`"
+    advice = f"stale: run `make run NB={source.stem[:2]} WRITE=1`"
     assert [cell.source for cell in kept.cells] == [cell.source for cell in made.cells], advice
     assert [cell.metadata for cell in kept.cells] == [cell.metadata for cell in made.cells], advice
     assert kept.metadata["workbook"] == made.metadata["workbook"], advice

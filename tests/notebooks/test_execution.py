@@ -22,7 +22,7 @@ def test_notebook_runs(source, edition, monkeypatch):
 
 @pytest.mark.slow
 def test_run_keeps_the_solved_edition_and_its_measurements(course, capsys):
-    [run] = execution.run()
+    [run] = execution.run(keep=True)
     assert run.error is None and run.peak_memory_gb > 0.01
     assert "99_sample" in capsys.readouterr().out
     path = build.output_path(course, "solved")
@@ -42,9 +42,15 @@ def test_run_keeps_the_solved_edition_and_its_measurements(course, capsys):
 def test_other_scales_and_models_keep_nothing(course, monkeypatch, variable, value):
     course.write_text("# %%\n1 + 1\n", "utf-8")
     monkeypatch.setenv(variable, value)
-    execution.run()
+    execution.run(keep=True)
     assert not (build.folder() / "solutions").exists()
     assert not (build.folder() / "recorded").exists()
+
+
+def test_nothing_is_written_unless_asked(course):
+    course.write_text("# %%\n1 + 1\n", "utf-8")
+    execution.run()
+    assert [path.name for path in build.folder().iterdir()] == ["source"]
 
 
 def test_measurements_have_one_type():
@@ -74,7 +80,7 @@ def test_headline(measured, expected):
 
 def test_learner_edition_runs_and_keeps_nothing(course):
     course.write_text("# %%\n1 + 1\n", "utf-8")
-    [run] = execution.run(edition="learner")
+    [run] = execution.run(edition="learner", keep=True)
     assert run.error is None
     assert not (build.folder() / "solutions").exists()
 
@@ -82,7 +88,7 @@ def test_learner_edition_runs_and_keeps_nothing(course):
 def test_an_error_names_the_cell_and_the_others_go_on(course, capsys):
     course.write_text("# %% [markdown]\n# # A\n\n# %%\nraise ValueError('too few rows')\n", "utf-8")
     course.with_name("98_fine.py").write_text("# %%\n1 + 1\n", "utf-8")
-    fine, failed = execution.run()
+    fine, failed = execution.run(keep=True)
     assert fine.error is None
     assert failed.error == "99_sample, cell 2: ValueError: too few rows"
     assert failed.error in capsys.readouterr().out

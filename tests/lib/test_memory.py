@@ -1,0 +1,46 @@
+"""The last cell of a notebook gives its memory back."""
+
+import nbclient
+import nbformat
+import pytest
+
+HOLD = {
+    "a name": "weights = torch.ones(125_000_000)",
+    "Out": "torch.ones(125_000_000)",
+    "a cycle": """
+class Model(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weights, self.parts = torch.nn.Parameter(torch.ones(125_000_000)), [self]
+model = Model()""",
+    "an error": """
+def fail():
+    weights = torch.ones(125_000_000)
+    raise ValueError("no")
+fail()""",
+}
+MEASURE = "from workbook import memory\nprint(memory.resident_gb())"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", HOLD)
+def test_memory_comes_back_however_it_is_held(way):
+    texts = ["import torch", MEASURE, HOLD[way], MEASURE, "memory.free_notebook()", MEASURE]
+    cells = [nbformat.v4.new_code_cell(text) for text in texts]
+    cells[2].metadata["tags"] = ["raises-exception"]
+    notebook = nbformat.v4.new_notebook(cells=cells)
+    nbclient.NotebookClient(notebook, kernel_name="python3", timeout=300).execute()
+    before, held, after = (float(cells[i].outputs[0].text) for i in (1, 3, 5))
+    assert held > before + 0.45  # the half gigabyte is there
+    assert after < before + 0.1
+    assert cells[4].outputs[0].text.startswith("0.5 GB given back, ")
+    assert [cell.execution_count for cell in cells] == [1, 2, 3, 4, 5, 6]
+    assert "weights" not in str(cells[5].outputs)
+
+
+def test_variables_are_gone_and_the_next_cells_run():
+    texts = ["rows = [1, 2]\nrows", "from workbook import memory", "memory.free_notebook()"]
+    texts.append("print('rows' in globals(), len(Out), '_1' in globals())\nimport math")
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(text) for text in texts])
+    nbclient.NotebookClient(notebook, kernel_name="python3", timeout=300).execute()
+    assert notebook.cells[3].outputs[0].text == "False 0 False\n"
