@@ -16,7 +16,8 @@ MAX_CODE_LINES = 18
 LINE_WIDTH = 100
 PASSED = "✓"
 STUDY = re.compile(
-    r"\*\*Minutes:?\*\*:? (\d+) to study(?: \(of which (\d+) on\s+exercises\))?,\s+(\d+) as a\s+talk"
+    r"\*\*Minutes:?\*\*:? (\d+) to study"
+    r"(?: \(of which (\d+) on\s+exercises\))?,\s+(\d+) as a\s+talk"
 )
 HIDDEN = re.compile(r"<details>.*?</details>", re.DOTALL)
 FENCE = re.compile(r"^```.*?^```", re.DOTALL | re.MULTILINE)

@@ -49,7 +49,7 @@ def test_other_scales_and_models_keep_nothing(course, monkeypatch, variable, val
 
 def test_nothing_is_written_unless_asked(course):
     course.write_text("# %%\n1 + 1\n", "utf-8")
-    execution.run()
+    execution.run(keep=True)
     assert [path.name for path in build.folder().iterdir()] == ["source"]
 
 
@@ -127,7 +127,7 @@ def test_another_seed_or_format_is_measured_beside_the_shown_one(
     monkeypatch.setattr(settings, "bf16_is_faster", lambda: False)
     measurements.keep("99", {"precision": "fp32", "seed": 0, "values": {}}, is_shown=True)
     monkeypatch.setenv(variable, value)
-    [run] = execution.run()
+    [run] = execution.run(keep=True)
     assert run.error is None
     kept = measurements.read("99")
     assert kept["shown"] == "fp32, seed 0" and set(kept["runs"]) == {"fp32, seed 0", name}
