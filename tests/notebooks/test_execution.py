@@ -49,7 +49,7 @@ def test_other_scales_and_models_keep_nothing(course, monkeypatch, variable, val
 
 def test_nothing_is_written_unless_asked(course):
     course.write_text("# %%\n1 + 1\n", "utf-8")
-    execution.run(keep=True)
+    execution.run()
     assert [path.name for path in build.folder().iterdir()] == ["source"]
 
 
