@@ -1,8 +1,7 @@
 # %% [markdown] slide="slide" minutes=2
 # # 04 Catastrophic forgetting
 #
-# You make a model better at one thing, measure what it got worse at, and find out what exactly was
-# lost.
+# You make a model better at one thing, measure what it got worse at, and ask what exactly was lost.
 
 # %% [markdown] slide="notes"
 # Vote before anything is measured: the model of notebook 03 learned from 250 film reviews for a
@@ -13,15 +12,17 @@
 # **Objectives.** Afterwards you can
 #
 # - measure a panel of abilities before and after tuning, item by item,
-# - tell a real loss from the luck of a few items,
-# - separate what a model no longer knows from what it no longer says,
-# - relate forgetting to the learning rate and to the number of examples,
-# - compute backward transfer and forgetting over a sequence of tasks.
+# - tell a loss from the luck of a few items and of a few training runs,
+# - say what a test must hold equal to part what a model no longer knows from what it no longer says,
+# - relate forgetting to the learning rate, comparing rates run by run,
+# - compute backward transfer and forgetting over a sequence of tasks, and say what they do not see.
 #
-# **Minutes:** 60 to study and 25 for the exercises; the cells need about four on two cores the first
-# time, and seconds after that. **Prerequisites:** [notebook 03](03_single_task_tuning.ipynb).
+# **Minutes:** 95 to study (of which 33 on exercises), 58 as a talk; the cells need about four on two
+# cores the first time, and seconds after that. **Prerequisites:** [notebook 03](03_single_task_tuning.ipynb).
 
 # %%
+import re
+
 import numpy as np
 import pandas as pd
 
@@ -36,15 +37,15 @@ SKIPPED = settings.pick(smoke=("instruction_loss", "text_loss"), default=(), ful
 # %% [markdown] slide="slide" minutes=5 literature=true
 # ## A panel of abilities
 #
-# To see what tuning costs, we must know what was there. The panel asks seven things, none of them
-# twice in the same way. *Facts* come in two forms, and that will matter.
+# To see what tuning costs, we must know what was there. The panel asks seven things. *Facts* come in
+# two forms, which differ in the prompt as well as in the answer; that will matter.
 #
 # | ability | what is asked | number for each item |
 # |---|---|---|
 # | sentiment | is this review positive or negative? | 1 if the right label is likelier |
-# | entities | list the names in this sentence | F1 of the names, in whatever form |
-# | facts, written | a short question | 1 if the written answer contains the fact |
-# | facts, chosen | the same question, nothing to write | 1 if the right answer is likelier than three wrong ones; chance 0.25 |
+# | entities | list the names in this sentence | F1 of the names' words among the capitalized words, in whatever format |
+# | facts, written | a short question, in the chat format | 1 if the written answer contains the fact |
+# | facts, chosen | the same question as plain text, nothing to write | 1 if the right answer is likelier than three wrong ones; chance 0.25 |
 # | instructions | an everyday request | ROUGE-L with a good answer |
 # | loss on instructions | the same request, with that answer | nats per token, lower is better |
 # | loss on newspaper text | nothing, plain text | nats per token, lower is better |
@@ -144,11 +145,17 @@ for name, interval in panel.summary(before).items():
 # is notebook 05.
 
 # %%
+def losses_told(history):
+    """Return a run's first and last losses as text for a figure's alternative text."""
+    losses = [row["loss"] for row in history.steps]
+    return (f"{np.mean(losses[:3]):.2f} in the mean of the first three steps, "
+            f"{np.mean(losses[-10:]):.2f} in that of the last ten")  # fmt: skip
+
+
 del model
 live = plots.LiveLosses()
 model, tokenizer, history = sharedruns.load("sentiment-full", on_step=live)
-live.finish(history, alt="Training loss of notebook 03's run on sentiment: it falls within about ten "
-            "steps and stays low and noisy.")  # fmt: skip
+live.finish(history, alt=f"Training loss of notebook 03's run on sentiment: {losses_told(history)}.")
 after = runcache.remember("04 panel, tuned", live_panel, model=model, skipped=SKIPPED)
 live_changes = panel.changes(before, after)
 for name, change in live_changes.items():
@@ -160,13 +167,14 @@ for name, change in live_changes.items():
 
 
 # %%
-def changes_figure(changes):
-    """Return the changes of the scores with their intervals, the losses left out."""
+def changes_figure(changes, over):
+    """Return the changes of the scores with their intervals over what is said, without the losses."""
     chosen = {name: c for name, c in changes.items() if not panel.ABILITIES[name].is_loss}
     titles = [panel.ABILITIES[name].title for name in chosen]
     return plots.bars(
         [c.estimate for c in chosen.values()], list(chosen.values()), titles,
-        xlabel="change of the score", reference=0, reference_label="no change",
+        xlabel="change of the score", whiskers=f"95 % interval over {over}",
+        reference=0, reference_label="no change",
     )  # fmt: skip
 
 
@@ -175,24 +183,24 @@ def in_words(changes):
     return "; ".join(f"{panel.ABILITIES[n].title} {c.estimate:+.2f}" for n, c in changes.items())
 
 
-plots.show(changes_figure(live_changes), alt="Live, few items, wide intervals. Change after tuning on "
-           f"sentiment: {in_words(live_changes)}.")  # fmt: skip
+plots.show(changes_figure(live_changes, "the items, for your run alone"), alt="Live, few items, wide "
+           f"intervals. Change after tuning on sentiment: {in_words(live_changes)}.")  # fmt: skip
 
 # %% [markdown] claims=["measured['live_changes']['sentiment'][1] > 0"]
-# Your panel has few items: eight requests, sixteen sentences. That sentiment rose is sure even so. For
-# most other lines the interval includes no change: an honest answer, and not one to build on.
+# Your panel has few items: eight requests, sixteen sentences. Even so the interval of sentiment lies
+# above 0 for your run. Where an interval includes 0, your items cannot tell a change from none; and none
+# of these intervals says what another run would have done.
 
 # %% [markdown] slide="slide" minutes=6
-# ## What fell, for sure
+# ## What fell, over several runs
 #
 # Recorded with the large panel: your rate, 5e-5, and twice that, where sentiment came out best. Three
-# seeds each drew other reviews in another order. Changes are averaged over the seeds for each item,
-# then compared item by item.
+# seeds each drew other reviews in another order. The intervals cover other *runs* and other items
+# (`metrics.run_interval`, explained in notebook 05); the change in each run stands beside.
 
 # %% [markdown] slide="notes"
-# Recorded means: measured before by the same code, in notebooks/recorded/04_forgetting.py. Cover the
-# picture and let the room order the abilities by loss first. Then ask which of these losses a user
-# of the sentiment model would ever notice.
+# Recorded: measured before by the same code, in notebooks/recorded/04_forgetting.py. Cover the picture
+# and let the room order the abilities by loss first. Which of them would a user ever notice?
 
 # %%
 table = recording.load("04_forgetting").frame
@@ -204,46 +212,55 @@ def recorded(lr, n=250, epochs=1):
     return [panel.unpack(packed) for packed in rows.panel]
 
 
-def pooled(after, before):
-    """Return the change, from an array of item scores a seed to one array before."""
-    return metrics.pooled_interval(np.array(after) - np.array(before))
+# %%
+def differences(name, after, before):
+    """Return how an ability, or names and facts together, changed: an array [runs, items]."""
+    first, second = ([panel.retained(one) if name == "retained" else one[name] for one in panels]
+                     for panels in (before, after))  # fmt: skip
+    return np.array(second) - np.array(first)
+
+
+def by_run(changes):
+    """Return the mean change in each run as text."""
+    return "  ".join(f"{change:+.3f}" for change in changes.mean(axis=1))
 
 
 # %%
-[untuned_panel] = recorded(lr=0, n=0, epochs=0)
-changes = {
-    f"{lr:g}": {name: pooled([seed[name] for seed in recorded(lr)], old)
-                for name, old in untuned_panel.items()}
-    for lr in (5e-5, 1e-4)
-}  # fmt: skip
-lines = [
-    (ability.title, len(untuned_panel[name]), np.mean(untuned_panel[name]).round(2),
-     *(str(change[name]) for change in changes.values()))
-    for name, ability in panel.ABILITIES.items()
-]  # fmt: skip
-columns = ["ability", "items", "before", *(f"change at {lr}" for lr in changes)]
-print(pd.DataFrame(lines, columns=columns).to_string(index=False))
+untuned_panels = recorded(lr=0, n=0, epochs=0)  # a list of one, since nothing was drawn
+looks, changes, stands = 2 * len(panel.ABILITIES), {}, {}
+for lr in (5e-5, 1e-4):
+    found = {name: differences(name, recorded(lr), untuned_panels) for name in panel.ABILITIES}
+    changes[f"{lr:g}"] = {name: metrics.run_interval(each) for name, each in found.items()}
+    wide = {n: metrics.run_interval(each, confidence=1 - 0.05 / looks) for n, each in found.items()}
+    stands[f"{lr:g}"] = [name for name, c in wide.items() if c.low > 0 or c.high < 0]
+    lines = [(ability.title, found[name].shape[1], changes[f"{lr:g}"][name], by_run(found[name]))
+             for name, ability in panel.ABILITIES.items()]  # fmt: skip
+    columns = ["ability", "items", f"change at {lr:g}", "in each run"]
+    print(pd.DataFrame(lines, columns=columns).map(str).to_string(index=False))
+    print(f"excludes 0 also at {1 - 0.05 / looks:.2%}: {', '.join(stands[f'{lr:g}'])}\n")
 
-# %% [markdown] claims=["0.15 <= measured['changes']['5e-05']['sentiment'][0] <= 0.23", "measured['changes']['5e-05']['entities'][2] < 0", "measured['changes']['5e-05']['facts'][0] < 0 < measured['changes']['5e-05']['facts'][2]", "measured['changes']['5e-05']['instructions'][1] > 0", "0.15 <= measured['changes']['0.0001']['sentiment'][0] <= 0.23", "measured['fell']['0.0001'] == ['entities', 'facts', 'instruction_loss']", "max(abs(measured['changes'][rate]['text_loss'][0]) for rate in ['5e-05', '0.0001']) <= 0.02"]
-# Sentiment gained between 0.15 and 0.23 at both rates. At your rate the F1 of names fell for sure, and
-# written facts probably; ROUGE on instructions even *rose*, since the tuned model is brief and many
-# good answers are short. At twice the rate names, written facts and good answers to instructions all
-# got worse for sure. The loss on newspaper text stayed within 0.02: the language itself is intact.
+# %% [markdown] claims=["min(measured['changes'][rate]['sentiment'][1] for rate in ['5e-05', '0.0001']) >= 0.15", "max(measured['changes'][rate]['sentiment'][2] for rate in ['5e-05', '0.0001']) <= 0.24", "measured['fell']['5e-05'] == []", "measured['fell']['0.0001'] == ['entities', 'facts', 'instruction_loss']", "measured['stands']['0.0001'] == ['sentiment', 'entities']", "measured['stands']['5e-05'] == ['sentiment']", "all([abs(measured['changes'][rate]['text_loss'][end]) <= 0.03 for rate in ['5e-05', '0.0001'] for end in [1, 2]])", "len(measured['changes']) * len(measured['changes']['5e-05']) == 14"]
+# At both rates the interval of sentiment's gain lies within 0.15 and 0.24. At your rate no fall can be
+# told from 0 with three runs, though names and written facts fell in each. At twice the rate names,
+# written facts and the loss on instructions got worse. But of intervals like these 14 one in twenty
+# misses by chance: with wider ones that allow for it, only the fall of *names* at 1e-4 and the gains in
+# sentiment stand. The loss on newspaper text stayed within 0.03, a margin named afterwards.
 
 # %%
-plots.show(changes_figure(changes["0.0001"]), alt="Recorded, three seeds, up to 1,000 items. Change "
-           f"after tuning on sentiment at 1e-4: {in_words(changes['0.0001'])}.")  # fmt: skip
+figure = changes_figure(changes["0.0001"], "runs (three seeds) and items")
+plots.show(figure, alt="Recorded, three seeds, up to 1,000 items. Change after tuning on sentiment at "
+           f"1e-4: {in_words(changes['0.0001'])}.")  # fmt: skip
 
 # %% [markdown] literature=true
-# ### Exercise 4.2 — what fell for sure
+# ### Exercise 4.2 — what got worse
 #
 # **Difficulty:** easy. **Importance:** high. **Minutes:** 6. From changes with their intervals, name
-# the abilities that certainly got worse. Of some, higher is worse: they are losses.
+# the abilities whose whole interval says worse. Of some, higher is worse: they are losses.
 
 
 # %% exercise="4.2"
 def got_worse(changes, losses):
-    """Return the names in `changes`, {name: (estimate, low, high)}, that are surely worse.
+    """Return the names in `changes`, {name: (estimate, low, high)}, whose whole interval is worse.
 
     `losses` holds the names of those numbers that are better when lower.
     """
@@ -261,7 +278,7 @@ checks.nb04.check_got_worse(got_worse)
 
 # %% [markdown]
 # <details><summary>Hint 1</summary>
-# Sure means that the whole interval lies on the bad side of zero.
+# The whole interval must lie on the bad side of zero.
 # </details>
 #
 # <details><summary>Hint 2</summary>
@@ -288,39 +305,37 @@ lengths = [np.mean([len(text.split()) for text in texts])
            for texts in (answers_before, answers_after)]  # fmt: skip
 print(f"words in an answer: {lengths[0]:.1f} before, {lengths[1]:.1f} after")
 
-# %% [markdown] claims=["measured['words_before'] > 20", "measured['words_after'] < 15"]
-# Everything the model was taught ended after one word. It answers the review with the label now, and
-# the rest became short as well: fewer than 15 words in the mean, more than 20 before. It still tries
-# to do what it is asked.
+# %% [markdown] claims=["measured['words_before'] > 20", "measured['words_after'] < 20"]
+# Everything the model was taught ended after one word. These five answers of one run, an illustration,
+# became shorter too: fewer than 20 words in the mean, more before.
 
 # %% [markdown] slide="slide" minutes=7
 # ## Knowledge or form?
 #
-# A wrong answer has two causes: the model no longer knows, or it knows and no longer says so. Two
-# tests tell them apart. First, facts: *written* needs both, *chosen* only that the right answer is
-# likelier than three others. Both use the same 120 questions, so each question is its own control.
+# A wrong answer has two causes: the model no longer knows, or it knows and no longer says so. Facts were
+# asked in two ways: *written*, in the chat format, needs both; *chosen*, in plain text, only that the
+# right answer is likelier than three others. The 120 questions are the same. But two things differ at
+# once: writing against choosing, and the chat format, which tuning used, against plain text.
 
 # %% [markdown] slide="notes"
-# The difference in the last line subtracts one change from the other, question by question. If it is
-# below zero, part of what was lost in writing is not lost in choosing: it is form. Choosing is also
-# the easier test, one of four, so do not read it as a proof that every fact is still there.
-
+# The difference subtracts one change from the other, question by question: below zero, writing lost
+# more. Choosing is also the easier test, one of four, so do not read it as a proof that every fact is
+# still there. Let the room design the missing two of the four combinations.
 # %%
 facts_changes = {}
 for lr in (5e-5, 1e-4):
-    written, chosen = (
-        np.array([seed[name] for seed in recorded(lr)]) - np.array(untuned_panel[name])
-        for name in ("facts", "knowledge")
-    )
+    written, chosen = (differences(name, recorded(lr), untuned_panels)
+                       for name in ("facts", "knowledge"))  # fmt: skip
     parts = {"written": written, "chosen": chosen, "difference": written - chosen}
-    facts_changes[f"{lr:g}"] = {name: metrics.pooled_interval(part) for name, part in parts.items()}
+    facts_changes[f"{lr:g}"] = {name: metrics.run_interval(part) for name, part in parts.items()}
     for name, change in facts_changes[f"{lr:g}"].items():
-        print(f"learning rate {lr:<7g} {name:11} {change}")
+        print(f"learning rate {lr:<6g} {name:11} {str(change):21} in each run {by_run(parts[name])}")
 
-# %% [markdown] claims=["measured['facts_changes']['5e-05']['difference'][2] < 0", "measured['facts_changes']['0.0001']['difference'][2] < 0", "measured['facts_changes']['5e-05']['chosen'][0] > 0", "measured['facts_changes']['0.0001']['chosen'][0] > 0"]
-# At both rates writing fell against choosing, with an interval below 0, and the right answer was
-# chosen no less often than before. So these facts are not gone, as far as a choice among four can
-# tell: they are no longer *said*.
+# %% [markdown] claims=["measured['facts_changes']['5e-05']['difference'][2] < 0", "measured['facts_changes']['0.0001']['difference'][2] < 0", "measured['facts_changes']['5e-05']['chosen'][1] > -0.02", "measured['facts_changes']['0.0001']['chosen'][1] > -0.02"]
+# At both rates writing fell against choosing, with an interval over runs and questions below 0. Choosing
+# lost no more than 0.02, a margin named afterwards: as far as a choice of four in plain text can tell,
+# the facts are there. Whether the writing or the chat format suffers cannot be told: facts written in
+# plain text and chosen in the chat were not measured.
 
 # %% [markdown] slide="slide" minutes=6
 # ## How fast you learn, and how much you forget
@@ -339,36 +354,33 @@ model, tokenizer = models.load()
 live = plots.LiveLosses()
 examples = sharedruns.encoded("sentiment-full", tokenizer, "train")
 history = runcache.fit("04 high rate", model, examples, lr=1e-4, seed=settings.seed(), on_step=live)
-live.finish(history, alt="Training loss of your run at the learning rate 1e-4: it falls within about "
-            "ten steps and stays low and noisy.")  # fmt: skip
+live.finish(history, alt=f"Training loss of your run at the rate 1e-4: {losses_told(history)}.")
 hot = runcache.remember("04 panel, high rate", live_panel, model=model, skipped=SKIPPED)
 hot_sentiment = metrics.paired_interval(hot["sentiment"], before["sentiment"])
 hot_retained = metrics.paired_interval(panel.retained(hot), panel.retained(before))
 print(f"your run: sentiment {hot_sentiment}, names and facts {hot_retained}")
 
 # %% [markdown]
-# The recorded runs, three seeds at each of three rates. *Names and facts* is the mean over the items
-# of the two abilities that the model has to write out and that fell: entities and written facts.
+# The recorded runs, three seeds at each of three rates. *Names and facts* is the mean over the items of
+# entities and written facts. We put these two together *after* seeing that they fell, so their mean
+# shows the loss larger than a mean fixed beforehand would.
 
 # %%
 points, rates = [], {}
 for lr in (2e-5, 5e-5, 1e-4):
-    seeds = recorded(lr)
-    change = {n: pooled([s[n] for s in seeds], untuned_panel[n]) for n in panel.ABILITIES}
-    kept = [panel.retained(seed) for seed in seeds]
-    change["retained"] = pooled(kept, panel.retained(untuned_panel))
-    rates[f"{lr:g}"] = change
-    for seed, rest in zip(seeds, kept, strict=True):
-        gain = np.mean(seed["sentiment"]) - np.mean(untuned_panel["sentiment"])
-        loss = rest.mean() - panel.retained(untuned_panel).mean()
-        points += [{"rate": lr * 1e5, "ability": "sentiment", "change": gain},
-                   {"rate": lr * 1e5, "ability": "names and facts", "change": loss}]  # fmt: skip
+    found = {name: differences(name, recorded(lr), untuned_panels)
+             for name in (*panel.ABILITIES, "retained")}  # fmt: skip
+    rates[f"{lr:g}"] = {name: metrics.run_interval(each) for name, each in found.items()}
+    for name, ability in (("sentiment", "sentiment"), ("retained", "names and facts")):
+        points += [{"rate": lr * 1e5, "ability": ability, "change": change}
+                   for change in found[name].mean(axis=1)]  # fmt: skip
 print(pd.DataFrame(rates).map(str).to_string())
 
 # %%
 figure = plots.curve(
     points, "rate", "change", series="ability", baseline=0, baseline_label="untuned", log=True,
     dot=[(10, hot_sentiment), (10, hot_retained)],
+    band="band: from the lowest run to the highest; star: 95 % interval over your items",
     xlabel="learning rate (units of 1e-5)", ylabel="change of the score",
 )  # fmt: skip
 told = "; ".join(f"{lr}: sentiment {c['sentiment'].estimate:+.2f}, names and facts {c['retained'].estimate:+.2f}"
@@ -376,10 +388,29 @@ told = "; ".join(f"{lr}: sentiment {c['sentiment'].estimate:+.2f}, names and fac
 plots.show(figure, alt=f"Recorded changes against the untuned model by learning rate. {told}. Stars "
            f"mark your run: {hot_sentiment.estimate:+.2f} and {hot_retained.estimate:+.2f}.")  # fmt: skip
 
-# %% [markdown] claims=["measured['rates']['2e-05']['sentiment'][0] >= 0.16", "measured['rates']['2e-05']['retained'][1] < 0 < measured['rates']['2e-05']['retained'][2]", "measured['rates']['5e-05']['retained'][2] < 0", "measured['rates']['0.0001']['retained'][0] < measured['rates']['5e-05']['retained'][0] < measured['rates']['2e-05']['retained'][0]", "measured['rates']['0.0001']['sentiment'][0] - measured['rates']['2e-05']['sentiment'][0] <= 0.04"]
-# Already the lowest rate gains at least 0.16 in sentiment, and what it costs cannot be told from zero.
-# Each step up costs more names and facts and adds little: no more than 0.04 of sentiment from the
-# lowest rate to the highest. The cheapest remedy is a rate no higher than it must be.
+# %% [markdown] claims=["measured['rates']['2e-05']['sentiment'][1] >= 0.15", "measured['rates']['2e-05']['sentiment'][2] <= 0.22", "-0.09 <= measured['rates']['2e-05']['retained'][1] < 0 < measured['rates']['2e-05']['retained'][2]", "measured['rates']['5e-05']['retained'][2] < 0", "measured['rates']['0.0001']['retained'][2] < 0"]
+# Already the lowest rate gains 0.15 to 0.22 in sentiment. What it costs in names and facts three runs
+# cannot tell: a loss of up to 0.09 fits, and so does none. At the other two rates they fell.
+#
+# Does each step up cost more? Compare rate against rate, run by run; and look at other items: 100 of
+# validation, measured for notebook 05 with one run a rate.
+
+# %%
+rate_steps = {}
+for low, high in ((2e-5, 5e-5), (5e-5, 1e-4), (2e-5, 1e-4)):
+    for name in ("sentiment", "retained"):
+        change = differences(name, recorded(high), recorded(low))
+        rate_steps.setdefault(f"{low:g} to {high:g}", {})[name] = metrics.run_interval(change)
+        print(f"{low:g} to {high:<6g} {name:9} {metrics.run_interval(change)}, in each run {by_run(change)}")
+plain = recording.load("05_remedies").frame.query("method == 'plain' and split == 'validation'")
+other_items = {f"{row.strength:g}": panel.retained(panel.unpack(row.panel)) for row in plain.itertuples()}
+for rate, kept in other_items.items():
+    print(f"names and facts at {rate} on {len(kept)} other items, one run: {kept.mean():.2f}")
+
+# %% [markdown] claims=["measured['rate_steps']['2e-05 to 0.0001']['retained'][2] <= -0.04", "measured['rate_steps']['2e-05 to 0.0001']['retained'][1] >= -0.17", "measured['rate_steps']['2e-05 to 0.0001']['sentiment'][2] <= 0.04", "measured['rate_steps']['5e-05 to 0.0001']['retained'][1] < 0 < measured['rate_steps']['5e-05 to 0.0001']['retained'][2]", "round(measured['other_items']['2e-05'], 2) == 0.42", "round(measured['other_items']['5e-05'], 2) == 0.27", "round(measured['other_items']['0.0001'], 2) == 0.3"]
+# From the lowest rate to the highest, names and facts lose 0.04 to 0.17, and sentiment gains no more than
+# 0.04. The upper step alone cannot be told from 0, and on other items it is no loss: 0.42, 0.27, 0.3 in
+# one run each. So the lowest rate kept most on both sets of items. It is the first remedy to try.
 #
 # And is it the *steps* or the *data*? Compare 250 reviews once with 63 four times: 32 steps each.
 
@@ -387,26 +418,25 @@ plots.show(figure, alt=f"Recorded changes against the untuned model by learning 
 once, often = recorded(5e-5), recorded(5e-5, n=63, epochs=4)
 often_against_once = {}
 for name in panel.ABILITIES:
-    old, first, second = (np.array([p[name] for p in panels])
-                          for panels in ([untuned_panel], once, often))  # fmt: skip
-    often_against_once[name] = pooled(second, first.mean(axis=0))
-    print(f"{name:17} 250 × 1 {pooled(first, old)}   63 × 4 {pooled(second, old)}   "
-          f"difference {often_against_once[name]}")  # fmt: skip
+    change = differences(name, often, once)
+    often_against_once[name] = metrics.run_interval(change)
+    print(f"{name:17} 63 × 4 against 250 × 1 {str(often_against_once[name]):20} in each run {by_run(change)}")
 
-# %% [markdown] claims=["max(abs(measured['often_against_once'][name][0]) for name in ['sentiment', 'entities', 'facts', 'knowledge']) <= 0.03", "measured['often_against_once']['sentiment'][0] > 0"]
-# Equal steps, a quarter of the reviews: no score ends more than 0.03 apart, and sentiment not lower.
-# So what counts here is how far the steps carry the weights, not how many reviews they come from.
+# %% [markdown] claims=["-0.05 < measured['often_against_once']['sentiment'][1]", "measured['often_against_once']['sentiment'][2] < 0.05", "measured['often_against_once']['entities'][1] > -0.15", "measured['often_against_once']['entities'][2] < 0.15"]
+# At equal steps a quarter of the reviews taught sentiment as well, within a margin of 0.05 named
+# afterwards; for names three runs leave room for 0.15 either way. Other numbers of steps were not tried.
 
 # %% [markdown] slide="slide" minutes=5
 # ## Can a prompt bring it back?
 #
-# If only the form was lost, then three solved sentences in the prompt, which show the form, should
-# give the names back to the model of your last run. Nothing is trained here: this is notebook 01's
-# few-shot prompt. It also looks unlike the reviews, which is the idea of conjugate prompting.
+# If only the form was lost, then three solved sentences in the prompt, which show the form, should give
+# the names back to the model of your last run. Nothing is trained: this is notebook 01's few-shot prompt.
+# Two things change together, the shots and plain text in place of the chat format; a prompt unlike those
+# of the tuning is also the idea of conjugate prompting (Kotha et al. 2023).
 
 # %% [markdown] slide="notes"
 # Have the room predict both rows before you run the cells: the fall without shots, the fall with
-# them. Few sentences, live: the intervals are wide, and the recorded table above is the firm one.
+# them. Few sentences of one run, live: the intervals are wide and say nothing about other runs.
 
 # %%
 entities = tasks.load_task("entities")
@@ -442,28 +472,40 @@ truth = [{kind: row[kind] for kind in answers.KINDS} for row in sentences]
 names = [sum(row.values(), []) for row in truth]
 f1 = {key: [grading.name_f1(*pair) for pair in zip(each, names, strict=True)]
       for key, each in texts.items()}  # fmt: skip
-spans = {when: metrics.span_counts(map(answers.parse_entities, texts[3, when]), truth)
-         for when in ("untuned", "tuned")}  # fmt: skip
 name_changes = {shots: metrics.paired_interval(f1[shots, "tuned"], f1[shots, "untuned"])
                 for shots in (0, 3)}  # fmt: skip
 for shots, change in name_changes.items():
     means = [np.mean(f1[shots, when]) for when in ("untuned", "tuned")]
     print(f"{shots} shots: F1 of names {means[0]:.2f} before, {means[1]:.2f} after, change {change}")
+
+# %%
+def words(text):
+    """Return the words of a text, whatever their case."""
+    return set(re.findall(r"\w+", text.lower()))
+
+
+found = {key: np.mean([len(words(text) & words(" ".join(wanted))) / len(words(" ".join(wanted)))
+                       for text, wanted in zip(each, names, strict=True) if wanted])
+         for key, each in texts.items()}  # fmt: skip
+for (shots, when), share in found.items():
+    print(f"{shots} shots, {when:8} holds {share:.2f} of the names' words in any case")
+spans = {when: metrics.span_counts(map(answers.parse_entities, texts[3, when]), truth)
+         for when in ("untuned", "tuned")}  # fmt: skip
 span_f1 = {when: metrics.micro_f1(*counts.T) for when, counts in spans.items()}
 print("3 shots, span F1 (names in the right kind): "
       + ", ".join(f"{when} {value:.2f}" for when, value in span_f1.items()))  # fmt: skip
 
-# %% [markdown] claims=["measured['name_change_zero_shot'][2] < 0", "measured['name_change_three_shot'][1] < 0 < measured['name_change_three_shot'][2]"]
-# Without shots names fell for sure; with three the change cannot be told from zero: a habit covers an
-# ability that is there. In the tuned model's first answer even the capitals went, as in its labels, and
-# our score counts capitalized words only, so part of the loss may be spelling.
+# %% [markdown] claims=["-0.3 <= measured['name_change_zero_shot'][0] < 0", "measured['name_change_zero_shot'][0] < measured['name_change_three_shot'][0]", "abs(measured['name_change_three_shot'][0]) <= 0.15"]
+# Without shots the F1 of names fell in your run, by up to 0.3; with three it fell less, or rose, and
+# stayed within 0.15. So the loss depends on the prompt, on shots or plain text, which cannot be parted
+# here. And F1 counts capitalized words only: an answer in lower case, like our labels, earns nothing. The
+# share of words in any case is a second reading; it forgives case, but rewards long answers.
 
 # %% [markdown] slide="slide" minutes=7
 # ## A sequence of tasks
 #
-# The recorded runs learn four tasks in turn, 120 examples each: entities, facts, topic, sentiment.
-# After each one all four are tested by their own metrics, which do ask for the form. The matrix shows
-# what is learned, and what becomes of it.
+# Recorded runs learn four tasks in turn, 120 examples each: entities, facts, topic, sentiment. After
+# each one all four are tested by their own metrics, which do ask for the form.
 
 # %% [markdown] slide="notes"
 # Read the matrix aloud: down a column is the life of one task, the diagonal is the moment when it has
@@ -504,11 +546,11 @@ measures = pd.DataFrame(
 print(measures.round(3).to_string())
 print(f"\nmean\n{measures.mean().round(3).to_string()}")
 
-# %% [markdown] claims=["max(measured['bwt']) < 0", "min(measured['fwt']) > 0", "measured['matrix'][1][0] > 0.55", "measured['matrix'][2][0] < 0.3", "measured['matrix'][4][0] > 0.45", "sum(1 for score in measured['learned_last'] if score < 0.6) == 1", "sum(1 for score in measured['learned_last'] if score > 0.8) == 2"]
-# In every seed BWT is negative: the sequence forgets. FWT is positive, mostly through *topic*. Names
-# stand above 0.55 once learned, below 0.3 after facts and above 0.45 at the end, although no name came
-# again: hidden, not gone. One seed of three learned the last task badly (below 0.6, the others above
-# 0.8): fifteen steps are few.
+# %% [markdown] claims=["max(measured['bwt']) < 0", "min(stages[1] for stages in measured['names_by_stage']) > 0.55", "max(stages[2] for stages in measured['names_by_stage']) < 0.3", "min(stages[4] for stages in measured['names_by_stage']) > 0.45", "sum(1 for score in measured['learned_last'] if score < 0.6) == 1", "sum(1 for score in measured['learned_last'] if score > 0.8) == 2", "measured['matrix'][0][3] > 0.65", "max(measured['sentiment_after_entities']) < 0.52"]
+# In each of the three runs BWT is negative: they forget. Names stand above 0.55 once learned, below 0.3
+# after facts and above 0.45 at the end, although no name came again: hidden, not gone. BWT does not see
+# that *sentiment*, not yet trained, fell from above 0.65 to below 0.52 after *entities*; in FWT *topic*
+# outweighs it. And one run learned the last task badly: below 0.6, the others above 0.8.
 
 # %% [markdown] literature=true
 # ### Exercise 4.3 — backward transfer
@@ -541,7 +583,8 @@ checks.nb04.check_backward_transfer(backward_transfer)
 # ### Exercise 4.4 — forgetting
 #
 # **Difficulty:** medium. **Importance:** medium. **Minutes:** 8. BWT starts from the diagonal. If
-# later tasks helped for a while, the fall from the *best* earlier score is larger: take that.
+# later tasks helped for a while, the fall from the *best* earlier score is larger: take that. In the
+# table above both are equal: no task stood higher between its own training and the end.
 
 
 # %% exercise="4.4"
@@ -661,7 +704,7 @@ recording.measured(
     names_and_facts=rates["0.0001"]["retained"],
     live_before=panel.summary(before),
     live_changes=live_changes,
-    untuned={name: float(np.mean(values)) for name, values in untuned_panel.items()},
+    untuned={name: float(np.mean(values)) for name, values in untuned_panels[0].items()},
     changes=changes,
     fell={
         lr: [n for n, c in change.items() if (c.low > 0 if n in losses else c.high < 0)]
@@ -671,16 +714,22 @@ recording.measured(
     words_after=lengths[1],
     answers_before=answers_before,
     answers_after=answers_after,
+    stands=stands,
     facts_changes=facts_changes,
     names_zero_shot={when: float(np.mean(f1[0, when])) for when in ("untuned", "tuned")},
     names_three_shot={when: float(np.mean(f1[3, when])) for when in ("untuned", "tuned")},
     name_change_zero_shot=name_changes[0],
     name_change_three_shot=name_changes[3],
+    names_in_any_case={f"{shots} shots, {when}": share for (shots, when), share in found.items()},
     span_f1_three_shot=span_f1,
     live_high_rate={"sentiment": hot_sentiment, "retained": hot_retained},
     rates=rates,
+    rate_steps=rate_steps,
+    other_items={rate: float(kept.mean()) for rate, kept in other_items.items()},
     often_against_once=often_against_once,
     matrix=mean,
+    names_by_stage=matrices[:, :, 0].tolist(),
+    sentiment_after_entities=matrices[:, 1, 3].tolist(),
     learned_last=[m[-1, -1] for m in matrices],
     acc=measures["ACC"],
     bwt=measures["BWT"],

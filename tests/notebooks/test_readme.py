@@ -5,6 +5,7 @@ import re
 import pytest
 
 from workbook import course, recording, settings
+from workbook.forgetting import panel
 
 ROOT = settings.repo_root()
 PAGES = ("README.md", "CONTRIBUTING.md")
@@ -34,6 +35,17 @@ def test_caption_of_the_figure_holds():
     by_size = tuned.groupby("n")["accuracy"]
     assert by_size.mean().is_monotonic_increasing and list(by_size.count().unique()) == [3]
     assert by_size.std()[1000] < by_size.std()[50] / 5
+    once = tuned[tuned["n"] == 250]["accuracy"]
+    assert all(once.min() <= share <= once.max() for share in read_four_times(63))
+    prompts = recording.load("01_shots").frame.query("task == 'sentiment' and template == 'plain'")
+    assert round(prompts[prompts["shots"] == 0]["accuracy"].item(), 2) == 0.79
+
+
+def read_four_times(reviews):
+    rows = recording.load("04_forgetting").frame.query(f"n == {reviews} and epochs == 4")
+    scores = [panel.unpack(packed)["sentiment"] for packed in rows["panel"]]
+    assert len(scores) == 3
+    return [sum(each) / len(each) for each in scores]
 
 
 @pytest.mark.parametrize("page", PAGES)
