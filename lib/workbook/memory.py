@@ -1,34 +1,60 @@
 """Give the memory of a notebook back while its kernel goes on, for those that come after it."""
 
 import contextlib
+import gc
 import sys
+from types import FunctionType, ModuleType
 
 import matplotlib.pyplot as plt
+import numpy as np
 import psutil
 import torch
-from IPython import get_ipython
+from IPython import InteractiveShell, get_ipython
 
 from .training import release_memory
 
+ELSEWHERE = (ModuleType, FunctionType, type, InteractiveShell)
 ERRORS = ("last_exc", "last_type", "last_value", "last_traceback")
 
 
 def free_notebook() -> None:
-    """Forget everything that this notebook computed and shown, and give its memory back.
+    """Let go of the models and other large things of this notebook, and give their memory back.
 
-    Variables, `Out[…]`, figures and the last error go; the cells and their outputs on the page
-    stay. To work on, run the notebook from the top. Prints what it gave back. Unlike a shutdown
-    of the kernel it leaves the loaded libraries, a few hundred MB.
+    Names that lead to more than a megabyte of tensors or arrays go, and `Out[…]`, figures and the
+    last error; functions, imports and small results stay, so exercises can be gone back to. Prints
+    what it gave back. Unlike a shutdown of the kernel it leaves the libraries, a few hundred MB.
     """
-    before = resident_gb()
+    before, shell = resident_gb(), get_ipython()
     plt.close("all")
     _forget_errors()
-    get_ipython().reset(new_session=False)
+    shell.displayhook.flush()
+    for name in [
+        name for name, value in shell.user_ns.items() if _is_own(name) and is_large(value)
+    ]:
+        shell.del_var(name)
     release_memory()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     after = resident_gb()
     print(f"{max(before - after, 0):.1f} GB given back, {after:.1f} GB still in use.")
+
+
+def is_large(value, least: int = 1_000_000) -> bool:
+    """Tell whether an object leads to more than `least` bytes of tensors and arrays."""
+    seen, waiting, total = set(), [value], 0
+    while waiting and total <= least:
+        one = waiting.pop()
+        # Modules, classes and functions lead everywhere, and nothing large is theirs alone.
+        if id(one) in seen or isinstance(one, ELSEWHERE):
+            continue
+        seen.add(id(one))
+        total += one.nbytes if isinstance(one, torch.Tensor | np.ndarray) else 0
+        waiting += gc.get_referents(one)
+    return total > least
+
+
+def _is_own(name: str) -> bool:
+    return not name.startswith("_") and name not in get_ipython().user_ns_hidden
 
 
 def resident_gb() -> float:

@@ -763,9 +763,9 @@ recording.measured(
 # %% [markdown] slide="skip"
 # ## Free the memory
 #
-# Two open notebooks may need more memory than a laptop has. This cell forgets what the notebook
-# computed; the outputs on the page stay. To go on here, run it again from the top: seconds now.
-# *Kernel → Shut Down Kernel* gives all of the memory back.
+# Two open notebooks may need more memory than a laptop has. This cell lets go of the models and other
+# large things; the page, your functions and the exercises stay. To train or score again, run the
+# notebook from the top: seconds now. *Kernel → Shut Down Kernel* gives all of the memory back.
 
 # %% slide="skip"
 from workbook import memory

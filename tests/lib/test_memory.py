@@ -38,9 +38,14 @@ def test_memory_comes_back_however_it_is_held(way):
     assert "weights" not in str(cells[5].outputs)
 
 
-def test_variables_are_gone_and_the_next_cells_run():
-    texts = ["rows = [1, 2]\nrows", "from workbook import memory", "memory.free_notebook()"]
-    texts.append("print('rows' in globals(), len(Out), '_1' in globals())\nimport math")
+def test_what_is_small_stays_and_the_next_cells_run():
+    texts = [
+        "import torch\nrows = [1, 2]\ndef answer(): return rows\nrows",
+        "class Held:\n    pass\nheld, few = Held(), torch.ones(10)\nheld.deep = {'a': [torch.ones(10**6)]}",
+        "from workbook import memory",
+        "memory.free_notebook()",
+        "print('held' in globals(), answer(), few.sum().item(), len(Out), '_1' in globals())",
+    ]
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(text) for text in texts])
     nbclient.NotebookClient(notebook, kernel_name="python3", timeout=300).execute()
-    assert notebook.cells[3].outputs[0].text == "False 0 False\n"
+    assert notebook.cells[4].outputs[0].text == "False [1, 2] 10.0 0 False\n"
