@@ -158,7 +158,7 @@ print(f"by hand {by_hand:.4f}, by the library {by_library:.4f} nats per learned 
 # %% [markdown]
 # And in PyTorch. Sixteen lines tune a real model; run them and watch the loss of each batch.
 
-# %%
+# %% code="show"
 training.seed_everything(0)
 few = tasks.draw(task.splits["train"], settings.pick(smoke=8, default=48, full=48))
 examples = encoding.encode_pairs(tokenizer, map(question.render, few))
