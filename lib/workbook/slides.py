@@ -23,9 +23,10 @@ from .errors import WorkbookError
 TEMPLATES = Path(__file__).with_name("slide_templates")
 SHORT = 8  # lines of code that are shown open
 MUCH = 2  # lines that leave no room for a figure below them
-WIDTH = 90  # characters in a line of prose
+WIDTH = 86  # characters in a line
 DETAILS = re.compile(r"<details><summary>[^<]*</summary>\s*(.*?)\s*</details>\s*", re.DOTALL)
 HEADING = re.compile(r"#{1,6} +(.+)")
+WRAPPED = re.compile(r"\n(?![\n>|#`-])")  # a line break inside a paragraph
 FIGURE = re.compile(r"<(?:img|svg)\b")
 
 
@@ -169,7 +170,9 @@ def _lines(cell) -> int:
     """Return about how many lines a cell takes on a slide; headings and comments count nothing."""
     texts = [output.get("text", "") for output in cell.get("outputs", [])]
     texts += [output.get("data", {}).get("text/plain", "") for output in cell.get("outputs", [])]
-    if cell.cell_type == "markdown" or code_state(cell) == "open":
+    if cell.cell_type == "markdown":
+        texts.append(WRAPPED.sub(" ", cell.source))
+    elif code_state(cell) == "open":
         texts.append(cell.source)
     lines = [line for text in texts for line in text.splitlines() if line.strip()]
     return sum(1 + len(line) // WIDTH for line in lines if not line.startswith("#"))

@@ -8,6 +8,7 @@ import http.server
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -581,6 +582,8 @@ def test_the_real_artifacts_are_complete():
     assert len(tokenizer) == 49_152
     slides = {path.name: path.read_text("utf-8") for path in assets.slides_dir().iterdir()}
     assert set(slides) == set(assets.SLIDE_FILES.values())
+    styles = slides["reveal.css"] + slides["reset.css"]
+    assert not re.search(r"@import|url\((?!data:)", styles), "it would load more files"
     assert "reveal.js 5.2.0" in slides["reveal.js"] and "Hakim El Hattab" in slides["licence"]
     templates = {path.stem: load_templates(path) for path in assets.templates_dir().iterdir()}
     assert set(templates) == {name.replace("/", "_") for name in assets.TEMPLATE_SETS}
