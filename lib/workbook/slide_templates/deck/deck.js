@@ -8,14 +8,24 @@ function slide() {
   return Reveal.getCurrentSlide();
 }
 
+// Scrolling in the speaker view scrolls the projected slide.
+function share() {
+  if (mirrored) window.parent.opener?.postMessage({ deckScroll: slide().scrollTop }, "*");
+}
+
+function scroll(pixels) {
+  slide().scrollBy(0, pixels);
+  share();
+}
+
 // A tall slide is read to its end before the next one comes; the same backwards.
 function down(pixels, turn) {
   const left = slide().scrollHeight - slide().clientHeight - slide().scrollTop;
-  return left > 2 ? slide().scrollBy(0, pixels) : turn();
+  return left > 2 ? scroll(pixels) : turn();
 }
 
 function up(pixels, turn) {
-  return slide().scrollTop > 2 ? slide().scrollBy(0, -pixels) : turn();
+  return slide().scrollTop > 2 ? scroll(-pixels) : turn();
 }
 
 function page() {
@@ -49,14 +59,7 @@ Reveal.initialize({
 
 Reveal.on("slidechanged", (event) => event.currentSlide.scrollTo(0, 0));
 
-// Scrolling in the speaker view scrolls the projected slide.
-if (mirrored) {
-  document.addEventListener(
-    "scroll",
-    () => window.parent.opener?.postMessage({ deckScroll: slide().scrollTop }, "*"),
-    true,
-  );
-}
+document.addEventListener("scroll", share, true); // the wheel
 window.addEventListener("message", (event) => {
   if (event.data?.deckScroll !== undefined) slide().scrollTop = event.data.deckScroll;
 });
