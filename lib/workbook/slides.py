@@ -90,12 +90,13 @@ def is_shown(cell) -> bool:
 def code_state(cell) -> str:
     """Return how the slides show the code of a cell: open, closed or none.
 
-    The key `code` of the cell decides; without it, exercises and short cells are open.
+    The key `code` of the cell decides; without it, exercises are open, and short cells that draw
+    no figure.
     """
     wish = {"show": "open", "hide": "none"}.get(build.own(cell).get("code"))
     if wish or cell.source.startswith("checks.quiz("):
         return wish or "none"
-    short = len(cell.source.splitlines()) <= SHORT
+    short = len(cell.source.splitlines()) <= SHORT and not _has_figure(cell)
     return "open" if short or "exercise" in build.own(cell) else "closed"
 
 

@@ -276,6 +276,8 @@ def test_a_cell_with_two_figures_becomes_two():
     [
         (code("x"), "open"),
         (code(LONG), "closed"),
+        (code("x", FIGURE), "closed"),
+        (code("x", FIGURE, code="show"), "open"),
         (code(LONG, code="show"), "open"),
         (code("x", code="hide"), "none"),
         (code(LONG, exercise="1"), "open"),
@@ -290,8 +292,13 @@ def test_folded_code_is_in_a_closed_box(source):
     source.write_text(source.read_text("utf-8") + f"\n# %%\n{LONG}\n", encoding="utf-8")
     execute(source)
     soup = BeautifulSoup(slides.page(source), "html.parser")
-    [box] = soup.select("details.code")
-    assert "line_8" in box.text and box.summary.text == "code" and not box.has_attr("open")
+    figure, box = soup.select("details.code")
+    assert (
+        "subplots" in figure.text
+        and "line_8" in box.text
+        and box.summary.text == "code"
+        and not box.has_attr("open")
+    )
 
 
 # ---------------------------------------------------------------------------------- to the audience
