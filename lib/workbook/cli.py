@@ -1,9 +1,10 @@
-"""The command `workbook`: check the machine, fetch, open, reset, run, build and measure."""
+"""The command `workbook`: check, fetch, open, reset, run, build, present and measure."""
 
 import os
 import runpy
 import sys
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -60,7 +61,7 @@ def doctor() -> None:
 
 @app.command()
 def fetch() -> None:
-    """Fetch, verify and convert the model, the reviews and the templates, once."""
+    """Fetch, verify and convert the model, the reviews, the templates and reveal.js, once."""
     from . import assets
 
     for name in assets.ARTIFACTS:
@@ -114,6 +115,23 @@ def build(numbers: Numbers = None, overwrite: Overwrite = False) -> None:
     course.refresh_readme()
     if not numbers:  # to look whether the recording is complete takes seconds
         course.refresh_picture()
+
+
+@app.command()
+def present(
+    number: Annotated[str, typer.Argument(metavar="NN", help="Number of the notebook.")],
+    out: Annotated[Path | None, typer.Option(help="Write this file, or into this folder.")] = None,
+    port: Annotated[int, typer.Option(help="Port on this machine; 0 takes a free one.")] = 0,
+    browser: Annotated[bool, typer.Option("--open/--no-open", help="Open the browser.")] = True,
+) -> None:
+    """Show the slides of an executed notebook in the browser, or write them as one HTML file."""
+    from . import slides
+
+    [source] = sources([number])
+    if out:
+        print(slides.write(source, out))
+    else:
+        slides.serve(slides.page(source), port, browser)
 
 
 @app.command()

@@ -28,10 +28,9 @@ def free_notebook() -> None:
     plt.close("all")
     _forget_errors()
     shell.displayhook.flush()
-    for name in [
-        name for name, value in shell.user_ns.items() if _is_own(name) and is_large(value)
-    ]:
-        shell.del_var(name)
+    for names in (shell.user_ns, shell.user_ns_hidden):  # IPython notes the last output in both
+        for name in [name for name, value in names.items() if is_large(value)]:
+            del names[name]
     release_memory()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
@@ -51,10 +50,6 @@ def is_large(value, least: int = 1_000_000) -> bool:
         total += one.nbytes if isinstance(one, torch.Tensor | np.ndarray) else 0
         waiting += gc.get_referents(one)
     return total > least
-
-
-def _is_own(name: str) -> bool:
-    return not name.startswith("_") and name not in get_ipython().user_ns_hidden
 
 
 def resident_gb() -> float:

@@ -267,7 +267,9 @@ def token_strip(tokens, labels=None, weights=None) -> HTML:
     return HTML(f'<div style="{_STRIP}">{spans}</div><small>{counts}</small>')
 
 
-_STRIP = "font-family: monospace; font-size: 15px; line-height: 2; white-space: pre-wrap"
+_STRIP = (
+    "font-family: monospace; font-size: max(15px, 0.75em); line-height: 2; white-space: pre-wrap"
+)
 _MASKED = ("background: #d4d4d4; color: #333333", "masked")
 _LEARNED = ("background: #0072b2; color: #ffffff; text-decoration: underline", "learned")
 

@@ -109,7 +109,7 @@ display(Markdown(course.table()))
 # | skip an exercise | go on: no later cell needs your answer |
 # | read without running | open the folder `notebooks/solutions`: the same notebooks, solved and with all outputs |
 # | run faster or larger | set `WORKBOOK_SCALE` before you start: `smoke` only shows that it runs, `default` is this course, `full` is for a workstation or a GPU |
-# | give a talk | `jupyter nbconvert --to slides --post serve notebooks/solutions/03_*.ipynb`; key S opens the speaker notes; reveal.js comes from the network |
+# | give a talk | `workbook present 03` shows the slides of notebook 03, also without a network; key S opens the speaker view |
 # | open the next notebook | first run the last cell of the one before, which frees its memory, or shut down its kernel; one in which nothing ran for half an hour is shut down by itself: run it again from the top |
 # | have a fresh copy of a notebook | close it, then `workbook reset 03` in a terminal (*File → New → Terminal*); your old copy is kept with the date in its name |
 # | start afresh | `workbook cache clear` forgets what was trained, *Kernel → Restart* what was computed |

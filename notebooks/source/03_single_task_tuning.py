@@ -169,7 +169,7 @@ print(f"mean by hand {by_token.mean():.4f}, by the library {by_library:.4f} nats
 # %% [markdown]
 # And in PyTorch. Sixteen lines tune a real model; run them and watch the loss of each batch.
 
-# %%
+# %% code="show"
 training.seed_everything(SEED)
 few = tasks.draw(task.splits["train"], settings.pick(smoke=8, default=48, full=48), seed=SEED)
 examples = encoding.encode_pairs(tokenizer, map(question.render, few))

@@ -8,6 +8,7 @@ import http.server
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -561,6 +562,17 @@ def test_conversion_writes_what_generation_needs(converted):
     assert len(modes) == 1, "one file is closed to the others who share the cache"
 
 
+def test_reveal_js_is_taken_out_of_its_package(tmp_path):
+    with zipfile.ZipFile(tmp_path / "package.whl", "w") as wheel:
+        for member in [*assets.SLIDE_FILES, "dist/theme/never_needed.css"]:
+            wheel.writestr(f"sphinx_revealjs/_static/revealjs/{member}", member)
+    folder = tmp_path / "slides"
+    folder.mkdir()
+    assets._unpack_slides(tmp_path / "package.whl", folder)
+    found = {path.name: path.read_text() for path in folder.iterdir()}
+    assert found == {name: member for member, name in assets.SLIDE_FILES.items()}
+
+
 @pytest.mark.real_model
 def test_the_real_artifacts_are_complete():
     assert {path.name for path in assets.reviews_dir().iterdir()} == set(assets.REVIEW_FILES)
@@ -568,6 +580,11 @@ def test_the_real_artifacts_are_complete():
     assert [len(text.splitlines()) for text in contents] == [10_605, 3_708, 5_190, 4_200]
     tokenizer = AutoTokenizer.from_pretrained(assets.model_dir())
     assert len(tokenizer) == 49_152
+    slides = {path.name: path.read_text("utf-8") for path in assets.slides_dir().iterdir()}
+    assert set(slides) == set(assets.SLIDE_FILES.values())
+    styles = slides["reveal.css"] + slides["reset.css"]
+    assert not re.search(r"@import|url\((?!data:)", styles), "it would load more files"
+    assert "reveal.js 5.2.0" in slides["reveal.js"] and "Hakim El Hattab" in slides["licence"]
     templates = {path.stem: load_templates(path) for path in assets.templates_dir().iterdir()}
     assert set(templates) == {name.replace("/", "_") for name in assets.TEMPLATE_SETS}
     assert min(map(len, templates.values())) >= 5

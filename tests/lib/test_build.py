@@ -246,6 +246,7 @@ def test_build_leaves_a_file_that_is_no_notebook(source, text):
         ('slide="notes"', 'sldie="notes"', r"01_first.py, cell 2: mend \['sldie'\]"),
         ('slide="notes"', 'slide="page"', "cell 2: mend 'page'"),
         ('"0.7 <=', '0.7 <=', "cell 1: mend"),
+        ('check="mean"', 'check="mean" code="no"', "cell 4: `code` is show or hide"),
         ("    # END SOLUTION\n", "", "cell 3: an exercise needs"),
         ('exercise="mean" ', "", "cell 3: an exercise needs"),
         ('check="mean"', "", "pair exercises"),

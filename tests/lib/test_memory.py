@@ -41,11 +41,12 @@ def test_memory_comes_back_however_it_is_held(way):
 def test_what_is_small_stays_and_the_next_cells_run():
     texts = [
         "import torch\nrows = [1, 2]\ndef answer(): return rows\nrows",
-        "class Held:\n    pass\nheld, few = Held(), torch.ones(10)\nheld.deep = {'a': [torch.ones(10**6)]}",
+        "class Held:\n    deep = None\nheld, few = Held(), torch.ones(10)",
+        "held.deep = {'a': [torch.ones(10**6)]}",
         "from workbook import memory",
         "memory.free_notebook()",
         "print('held' in globals(), answer(), few.sum().item(), len(Out), '_1' in globals())",
     ]
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(text) for text in texts])
     nbclient.NotebookClient(notebook, kernel_name="python3", timeout=300).execute()
-    assert notebook.cells[4].outputs[0].text == "False [1, 2] 10.0 0 False\n"
+    assert notebook.cells[5].outputs[0].text == "False [1, 2] 10.0 0 False\n"
