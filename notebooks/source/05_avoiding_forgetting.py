@@ -221,8 +221,9 @@ for strength, move in moves.items():
 # along the first and flat along the second, and the new loss wants both to go from 0 to 1.
 
 # %% [markdown] slide="notes"
-# Compare rows of about the same new loss: L2-SP at 3 with EWC at 30, which keeps the old loss far lower. The
-# free weight moves, the important one stays. The toy is made for EWC; whether a real model is like it is an open question.
+# Compare rows of about the same new loss: L2-SP at 3 with EWC at 30, which keeps the old loss far lower.
+# The free weight moves, the important one stays. The toy is made for EWC; whether a real model is like it
+# is an open question.
 
 # %%
 importance = np.array([10.0, 0.1])  # how steep the old loss is along each of the two weights
@@ -251,7 +252,7 @@ for name, stiffness in springs.items():
 # ### Exercise 5.2 — the Fisher diagonal
 #
 # **Difficulty:** medium. **Importance:** high. **Minutes:** 10. For logistic regression one example's
-# gradient is (y − p)·x, p being the predicted probability of 1. Return the empirical Fisher diagonal.
+# gradient is (y − p)·x, p being the predicted probability of 1. Return the *empirical* diagonal, with these y.
 
 
 # %% exercise="5.2"
@@ -362,7 +363,7 @@ plots.show(figure, alt="Mean Fisher information of each layer's weight matrices 
 # ### Exercise 5.3 — how many old examples?
 #
 # **Difficulty:** easy. **Importance:** medium. **Minutes:** 5. There are so many new examples, and old
-# ones should make up a share of the *mixture*. How many old examples does that take?
+# ones should make up a share of the *mixture*. How many old examples come nearest to it?
 
 
 # %% exercise="5.3"
