@@ -582,9 +582,10 @@ print("the star has a neighbour on both sides:", ", ".join(inside))
 
 # %% [markdown] slide="notes"
 # The question decides over the unit. "Are these three models better than those three?": then more items
-# help. "Is the method better?": then the run is the unit, and more items do not help at all. Student's t
-# is wide for three runs: more than four standard errors each way where only the runs scatter. It is also a lesson on
-# where to spend an evening of computing: five runs on 400 items rather than three on 1,000.
+# help. "Is the method better?": then the run is the unit, and more items help little where the runs
+# scatter more than the items. Student's t is wide for three runs: more than four standard errors each way
+# where only the runs scatter. So spend an evening of computing on five runs with 400 items rather than on
+# three with 1,000.
 
 
 # %%
@@ -697,7 +698,7 @@ for name in held_low:
     print(f"{name:16} minus low rate: sentiment {change_low[name]}   kept {held_low[name]}")
 
 # %% [markdown] claims=["[round(v, 2) for v in measured['kept_low_rate']['L2-SP'][:3]] == [0.07, 0.04, 0.11]", "[round(v, 2) for v in measured['kept_low_rate']['old kinds first'][:3]] == [0.08, 0.01, 0.15]", "[round(v, 2) for v in measured['kept_low_rate']['interpolation'][:3]] == [0.03, 0.00, 0.06]"]
-# The low rate costs nothing. Beside it L2-SP keeps 0.07 [0.04, 0.11] more, old kinds first 0.08 [0.01, 0.15],
+# The low rate needs nothing extra. Beside it L2-SP keeps 0.07 [0.04, 0.11] more, old kinds first 0.08 [0.01, 0.15],
 # interpolation 0.03 [0.00, 0.06].
 
 # %% [markdown] literature=true
