@@ -2,24 +2,24 @@
 # # 05 Avoiding forgetting
 #
 # Nine remedies from the literature, tried on the same reviews and on one plot: what you gain, what you
-# keep, and what it costs.
+# keep, what it costs, and what three training runs can tell of it.
 
 # %% [markdown] slide="notes"
-# Collect guesses first: which of regularization, EWC, rehearsal, interpolation, progressive networks
-# and meta-learning will keep most? Write the order on the board and come back to it at the plot.
+# Collect guesses first: which of regularization, EWC, rehearsal, interpolation, a side network and
+# meta-learning will keep most? Write the order on the board and come back to it at the plot.
 
 # %% [markdown]
 # **Objectives.** Afterwards you can
 #
 # - say what each remedy against forgetting does, in one sentence and one line of code,
-# - compute a Fisher information that deserves its name,
+# - compute the empirical Fisher information, and say how the true one differs,
 # - mix old examples into new ones at a chosen share, and interpolate two sets of weights,
-# - compare remedies fairly: strength chosen on validation, gain and loss on one plot, with intervals,
+# - give a difference between two methods an interval over training runs, and recognize selection bias,
 # - choose a remedy for a case of your own, or none.
 #
-# **Minutes:** 75 to study and 35 for the exercises; the cells need about five on two cores the first
-# time, and seconds after that. **Prerequisites:** notebooks [03](03_single_task_tuning.ipynb) and
-# [04](04_catastrophic_forgetting.ipynb).
+# **Minutes:** 115 to study (of which 33 on exercises), 108 as a talk; the cells need about five on two
+# cores the first time, and seconds after that. **Prerequisites:** notebooks
+# [03](03_single_task_tuning.ipynb) and [04](04_catastrophic_forgetting.ipynb).
 
 # %%
 import math
@@ -41,20 +41,21 @@ SHARES = settings.pick(smoke=[0.5], default=[0.3, 0.6], full=[0.2, 0.4, 0.6, 0.8
 # %% [markdown] slide="slide" minutes=6
 # ## The protocol, before any number
 #
-# Every remedy gets the same start, the same 250 reviews, one pass, and
+# Every remedy gets the same start and 250 reviews; passes and old examples differ (table below).
 #
-# - three strengths on *validation*, four where three left a gap: of those within two points of its
-#   best sentiment, the one that keeps most is taken;
-# - three seeds on the *test* items with that strength, and no second try.
+# - Strengths: three or four on *validation*, one run each, seed 0. Of those within two points of the
+#   best sentiment, the one that keeps most is taken.
+# - *Test*: that strength, with the seeds 0, 1 and 2, once.
 
 # %% [markdown] slide="notes"
 # Why three strengths for each? A method with twenty tries against one with a single try wins by luck.
 # Why a rule in writing? Because there are two goals here, and whoever may weigh them afterwards can
-# make any method win.
+# make any method win. Ask what is wrong with the seeds: the run that chose the strength, seed 0, is
+# one of the three that judge it. The mistake is left in, because it shows so well below.
 
 # %% [markdown]
-# "Plain" has nothing against forgetting. Its strength is the learning rate, and the one with the best
-# sentiment on validation, 1e-4, is the rate that the remedies have to cope with.
+# "Plain" has no remedy. Its strength, the rate, follows *another* rule: best sentiment alone, 1e-4. The
+# remedies' own rule would take 2e-5. So every remedy meets both: *plain* and *low rate*.
 
 # %%
 recorded = recording.load("05_remedies")
@@ -68,7 +69,7 @@ for method, values in strengths.items():
 # %% [markdown] claims=["measured['kept_items'] == 240"]
 # To be **kept** is what notebook 04 saw fall: names found and facts written, averaged over their items.
 # Your live panel has few of them: it is for trying things out. The verdict comes from the recorded one,
-# with 1,000 reviews and 240 other items. First the two ends: untuned, and tuned as in notebook 04.
+# with 1,000 reviews and 240 other items. First the two ends, live: untuned, and tuned as in notebook 04.
 
 
 # %%
@@ -145,13 +146,15 @@ del named
 # %% [markdown] slide="slide" minutes=6
 # ## L2-SP: pull to the starting point
 #
-# The same with the right centre, the *starting point* (Li et al. 2018): add
-# $\frac{1}{2} \lambda \lVert \theta - \theta_0 \rVert^2$ to the loss. A copy of the old weights
-# $\theta_0$ must stay in memory.
+# **L2-SP** pulls to the *starting point* instead (Li et al. 2018): it adds
+# $\frac{1}{2} \lambda \lVert \theta - \theta_0 \rVert^2$ to the loss, with a copy $\theta_0$ in memory. And where
+# AdamW's decay is **decoupled**, a term of the loss is **coupled**: Adam rescales its gradient with the rest.
 
 # %% [markdown] slide="notes"
-# Draw a valley: the new loss pulls to the new minimum, the spring pulls home, and the weights stop
-# where both are equally strong. All springs are equally stiff. That will be EWC's point of attack.
+# Draw a valley: the new loss pulls to the new minimum, the penalty pulls back like a spring, and the
+# weights stop where both are equally strong. All springs are equally stiff: EWC will change that. Our
+# L2-SP and our EWC are both coupled; a decoupled pull was not tried, so results below are about this
+# form.
 
 # %% [markdown] literature=true
 # ### Exercise 5.1 — the pull of L2-SP
@@ -182,7 +185,7 @@ checks.nb05.check_l2_sp(l2_sp_gradient)
 
 # %% [markdown]
 # `remedies.l2_sp` does this after each backward pass: `weight.grad.add_(weight - start, alpha=strength)`.
-# Eight steps of four reviews, one at a time to spare memory, show the spring at work: how far do the
+# Eight steps of four reviews, one at a time to spare memory, show the pull at work, live: how far do the
 # weights get, at three strengths?
 
 
@@ -207,7 +210,7 @@ for strength, move in moves.items():
     print(f"strength {strength:4}: moved by {move['moved']:.3f}")
 
 # %% [markdown] claims=["measured['pull'][0] > measured['pull'][1] > measured['pull'][2]", "measured['pull'][2] < measured['pull'][0] / 3"]
-# The stronger the spring, the shorter the way: at 20 the weights get less than 1/3 as far as without.
+# The stronger the pull, the shorter the way: at 20 your weights get less than 1/3 as far as without.
 
 # %% [markdown] slide="slide" minutes=8
 # ## EWC: stiffer springs where it matters
@@ -218,8 +221,9 @@ for strength, move in moves.items():
 # along the first and flat along the second, and the new loss wants both to go from 0 to 1.
 
 # %% [markdown] slide="notes"
-# Compare rows of about the same new loss: L2-SP at 3 with EWC at 30. The free weight moves, the
-# important one stays. The toy is made for EWC; whether a real model is like it is an open question.
+# Compare rows of about the same new loss: L2-SP at 3 with EWC at 30, which keeps the old loss far lower.
+# The free weight moves, the important one stays. The toy is made for EWC; whether a real model is like it
+# is an open question.
 
 # %%
 importance = np.array([10.0, 0.1])  # how steep the old loss is along each of the two weights
@@ -233,20 +237,22 @@ for name, stiffness in springs.items():
 # %% [markdown] slide="subslide" minutes=6
 # ### What is F?
 #
-# L2-SP at 3 and EWC at 30 pay about the same new loss, but EWC keeps the old one far lower. $F$ is the
-# diagonal of the **Fisher information**: square the gradient of *one* old example's log-likelihood, then
-# average over examples. In a batch, gradients of opposite sign would cancel first.
+# $F$, the diagonal of the **Fisher information**, is the mean squared gradient of the log-likelihood of
+# an answer *drawn from the model*; with the data's answers, the **empirical Fisher** (Kunstner et al.
+# 2019). Square each example's gradient by itself: in a batch, opposite signs would cancel.
 
 # %% [markdown] slide="notes"
-# Squaring the gradient of a whole batch is a widespread bug, in published code too. With the answers
-# of the data set, instead of answers drawn from the model, it is called the empirical Fisher, and its
-# limits are known (Kunstner et al. 2019).
+# Squaring the gradient of a whole batch is a widespread bug, in published code too. The true Fisher is a
+# curvature: how fast the model's distribution changes. The empirical one mixes in how wrong the model is on
+# these answers: it is large where they surprise the model, and small where they are expected, however
+# steep it is there (Kunstner et al. 2019). Much code for EWC takes the empirical one and calls it Fisher;
+# ours takes it too.
 
 # %% [markdown] literature=true
 # ### Exercise 5.2 — the Fisher diagonal
 #
 # **Difficulty:** medium. **Importance:** high. **Minutes:** 10. For logistic regression one example's
-# gradient is (y − p)·x, p being the predicted probability of 1. Return the empirical Fisher diagonal.
+# gradient is (y − p)·x, p being the predicted probability of 1. Return the *empirical* diagonal, with these y.
 
 
 # %% exercise="5.2"
@@ -272,10 +278,22 @@ checks.nb05.check_fisher(fisher)
 # </details>
 
 # %% [markdown]
-# Now the real one. The model answers training rows of six old kinds, and each gradient is squared by
-# itself. We scale the entries to mean 1, so that strengths compare with those of L2-SP. In training,
-# EWC needs two further copies of all weights, the old ones and F, half a gigabyte each here; we leave
-# that to the recording, where F rests on 48 examples.
+# How far apart are the two? For one weight with the input 1, let the model say 1 with probability p.
+
+# %%
+p = 0.9
+for share in (1.0, 0.9, 0.5):
+    empirical = share * (1 - p) ** 2 + (1 - share) * p**2  # the labels of the data
+    true = p * (1 - p) ** 2 + (1 - p) * p**2  # labels drawn from the model
+    print(f"{share:.0%} of the labels are 1: empirical Fisher {empirical:.2f}, true Fisher {true:.2f}")
+
+# %% [markdown]
+# They agree where the labels are what the model expects; else the empirical one follows the errors.
+#
+# Now the language model, live: the empirical Fisher from training rows of six old kinds. We scale its
+# entries to mean 1, so that strengths compare with those of L2-SP. In training, EWC needs two further
+# copies of all weights, the old ones and F, half a gigabyte each here; we leave that to the recording,
+# where F rests on 48 examples.
 
 
 # %%
@@ -328,23 +346,24 @@ plots.show(figure, alt="Mean Fisher information of each layer's weight matrices 
            f"highest on average in the {steepest} matrices, lowest in the {flattest} matrices.")
 
 # %% [markdown] claims=["measured['fisher_highest'] == 'v'", "measured['fisher_half'] < 1 / 10000"]
-# Steepest are the value matrices, and fewer than one weight in 10,000 holds half of it all.
+# In your run the largest entries are those of the value matrices, and fewer than one weight in 10,000 holds
+# half of it all.
 
 # %% [markdown] slide="slide" minutes=6
 # ## Rehearsal: keep practising
 #
-# The oldest remedy: mix a few old examples into the new ones (Robins 1995), so that the gradient hears
-# of the old abilities too. It needs no copy of the weights, but old examples, which you may not have.
+# The oldest remedy: mix a few old examples into the new ones (Robins 1995), so that the gradient serves
+# the old abilities too. It needs no copy of the weights, but old examples, which you may not have.
 
 # %% [markdown] slide="notes"
 # With old data missing, let the old model write them itself: self-synthesized rehearsal (Huang et al.
-# 2024). Also ask: is it still a single task when we rehearse? It is the door to notebook 06.
+# 2024). Also ask: is it still a single task when we rehearse? Notebook 06 goes on from there.
 
 # %% [markdown] literature=true
 # ### Exercise 5.3 — how many old examples?
 #
 # **Difficulty:** easy. **Importance:** medium. **Minutes:** 5. There are so many new examples, and old
-# ones should make up a share of the *mixture*. How many old examples does that take?
+# ones should make up a share of the *mixture*. How many old examples come nearest to it?
 
 
 # %% exercise="5.3"
@@ -368,7 +387,9 @@ checks.nb05.check_old_count(old_count)
 # </details>
 
 # %% [markdown]
-# This is the second model that you tune today: the same reviews, with one old example in four.
+# This is the second model that you tune today, live: the same reviews, with one old example in four. A step
+# reads eight examples, two at a time. The recorded runs below read all eight at once, sorted by length
+# within 16 batches: there, long old examples often share a step. Remember that for later.
 
 # %%
 del untuned
@@ -394,8 +415,8 @@ for name, scores in {"untuned": before, "plain tuning": plain, "rehearsal": rehe
 # after training.
 
 # %% [markdown] slide="notes"
-# The line is no law: between two models trained apart from random starts it goes over a mountain. Here
-# both ends share the start and are near each other.
+# It is no law: between two models trained apart from random starts the loss on the line is usually high.
+# Here both ends share the start and are near each other.
 
 # %% [markdown] literature=true
 # ### Exercise 5.4 — interpolate two models
@@ -439,30 +460,33 @@ for share, scores in {0: before, **between, 1: plain}.items():
     report(f"share {share}", scores)
 
 # %% [markdown]
-# Your own models on the live panel, in one picture: up is what they keep, right is what they learned.
+# Your own models on the live panel, in one picture: up is what they keep, right is what they learned; a
+# share is that of an interpolation.
 
 # %%
-own = {"untuned": before, "plain tuning": plain, "rehearsal, a quarter": rehearsal}
-own |= {f"interpolated, {share}": scores for share, scores in between.items()}
+own = {"untuned": before, "plain": plain, "rehearsal": rehearsal}
+own |= {f"share {share}": scores for share, scores in between.items()}
 live_points = [
     {"label": name, "x": metrics.wilson(int(sum(s["sentiment"])), len(s["sentiment"])),
      "y": metrics.bootstrap_interval(panel.retained(s))}
     for name, s in own.items()
 ]
-figure = plots.tradeoff(live_points, "sentiment accuracy (live)", "mean score of names and facts (live)")
+figure = plots.tradeoff(live_points, "sentiment accuracy (live)", "mean score of names and facts (live)",
+                        whiskers="95 % interval over the items, one run each")
 plots.show(figure, alt="Live trade-off of sentiment accuracy and mean kept score: " + "; ".join(
     f"{p['label']} {p['x'].estimate:.2f}, {p['y'].estimate:.2f}" for p in live_points) + ".")
 
 # %% [markdown] slide="slide" minutes=6
-# ## Progressive networks: add, do not change
+# ## A side network: add, do not change
 #
-# Weights that do not move cannot forget. A **progressive network** (Rusu et al. 2016) freezes the old
-# model, its first *column*, and learns the new task in a second column that reads the first one's
-# hidden states. Ours is narrow, and its end is added to the old one's before the output layer.
+# Weights that do not move cannot forget. **Progressive networks** (Rusu et al. 2016) freeze the old
+# model, the first *column*, and learn the new task in a second one that reads the first one's hidden
+# states. Ours is narrow, has no attention, and is added to the old model just before the output layer: it
+# is closer to **side-tuning** (Zhang et al. 2020). The tables call it *side network*.
 
 # %% [markdown] slide="notes"
-# Adapters and LoRA, the next notebooks, are the descendants of this idea: frozen model, small addition.
-# The price is that somebody must know, for each request, whether the column belongs on or off.
+# Adapters and LoRA, notebooks 07 and 08, have this in common with it: frozen model, small addition.
+# The price is that somebody must know, for each request, whether the addition belongs on or off.
 
 # %%
 del model, start, tuned
@@ -483,9 +507,9 @@ with scoring.inference(model):
 print(f"with the column off, they are bit for bit the old ones: {is_identical}")
 
 # %% [markdown]
-# So nothing is forgotten, by construction. But it is an easy victory: keeping two models would do the
-# same. What the column has to prove is that it learns the *new* task, from nothing. On validation one
-# pass was too few; the recording gives it four, which take no longer than one of the whole model.
+# So nothing is forgotten, by construction: whoever asks for an old ability leaves the column off, and
+# keeping two models would do the same. What it has to show is that it learns the *new* task, from nothing.
+# The recording gives it four passes over the reviews, where all others have one.
 
 # %% [markdown] slide="slide" minutes=5
 # ## Meta-learning: start from a better place
@@ -495,8 +519,8 @@ print(f"with the column off, they are bit for bit the old ones: {is_identical}")
 # tasks want a point in the plane to be at (1, 0) and at (0, 1).
 
 # %% [markdown] slide="notes"
-# The part of the way is the point: going all the way each time would be training on one task after
-# the other, and the last one would win.
+# What counts is the part of the way: going all the way each time is training on one task after the other,
+# and the last one would have the most to say.
 
 # %%
 place, goals = np.zeros(2), np.array([[1.0, 0.0], [0.0, 1.0]])
@@ -510,22 +534,23 @@ for turn in range(12):
         print(f"round {turn + 1:2}: at ({place[0]:.2f}, {place[1]:.2f}), distances {far.round(2)}")
 
 # %% [markdown]
-# The point ends about half-way between the two. In the recording, Reptile takes 12 rounds of 4 steps on
-# 8 examples, over six old kinds; *then* the reviews are learned from there, without further help.
-# Mind that this is training on old kinds in advance, so the model may even get better at them.
+# The point ends about half-way between the two. In the recording Reptile takes 12 rounds of 4 steps, over six
+# old kinds; *then* the reviews are learned from there. That is 48 steps more than the others have, on 192
+# rows of the very kinds that are tested: it may even get better at them.
 
 # %% [markdown] slide="slide" minutes=5
 # ## The choice, on validation
 #
-# Now the recorded runs. First all strengths of each remedy on validation, as sentiment/kept. The rule,
-# which was written before any test, picks the ones with a star, and only these met the test.
+# Recorded: all strengths of each remedy on validation, as sentiment/kept, one run each. The rule, which was
+# written before any test, picks the ones with a star, and only these met the test.
 
 # %% [markdown] slide="notes"
 # Let the room apply the rule to one row by hand. Ask whether the strengths were enough: is a star at
 # the end of a row? Then a better strength may lie outside. Where the step from one strength to the
 # next crossed from "no effect" to "learns nothing", a fourth was put in between. Why may a stiffer
-# spring keep no more? One guess is Adam: it moves every weight about equally far, however large its
-# gradient, so a stiff spring throws a weight to and fro over its place instead of holding it there.
+# pull keep no more? One guess, untested: ours is coupled, so Adam rescales it with the gradient of the
+# loss and moves every weight about equally far, and a stiff pull throws a weight to and fro over its
+# place. A decoupled pull might behave differently. Neither L2-SP nor EWC is judged here, only this form.
 
 # %%
 tested = [row for row in recorded.rows if row["split"] == "test"]
@@ -534,28 +559,33 @@ tried = {}
 for row in sorted((r for r in recorded.rows if r["split"] == "validation"), key=lambda r: r["strength"]):
     scores = panel.unpack(row["panel"])
     found = np.mean(scores["sentiment"]), panel.retained(scores).mean()
-    tried.setdefault(row["method"], {})[f"{row['strength']:g}"] = found
+    tried.setdefault(row["method"], {})[row["strength"]] = found
 for method, cells in tried.items():
     print(f"{method:14}", end="")
     for strength, (sentiment, keeps) in cells.items():
-        star = "*" if float(strength) == chosen[method] else ""
-        print(f"{f'{strength}: {sentiment:.2f}/{keeps:.2f}{star}':20}", end="")
+        star = "*" if strength == chosen[method] else ""
+        print(f"{f'{strength:g}: {sentiment:.2f}/{keeps:.2f}{star}':20}", end="")
     print()
+inside = [name for name, cells in tried.items() if min(cells) < chosen[name] < max(cells)]
+print("the star has a neighbour on both sides:", ", ".join(inside))
 
-# %% [markdown]
-# Some stars stand at an end. Reptile's best goes *all* the way in each round: no meta-learning any more,
-# but training on the old kinds first. For EWC stiffer springs kept no more.
+# %% [markdown] claims=["measured['inside'] == ['L2-SP']"]
+# Only L2-SP's star has neighbours on both sides; for all others a better strength may lie outside. Reptile's
+# goes *all* the way in each round: no meta-learning any more, but training on the old kinds first, and so we
+# call it from here on. EWC's is the weakest of its row.
 
-# %% [markdown] slide="slide" minutes=8
-# ## The plot
+# %% [markdown] slide="slide" minutes=7
+# ## Three runs, not a thousand reviews
 #
-# Three seeds of each chosen remedy on the test items: 1,000 reviews and 240 other items, whiskers over
-# the items. Beside them stand the untuned model, plain tuning, and plain tuning at a low rate. The last
-# point is your own rehearsal, on the few items of your live panel: hence its long whiskers.
+# Each chosen remedy was trained three times, on other reviews. What would a fourth run show? Look at one
+# difference, seed by seed: what rehearsal keeps, against plain tuning with the same seed.
 
 # %% [markdown] slide="notes"
-# Up and right is better. Ask which points dominate which, and only then look at the names. Back to the
-# order on the board.
+# The question decides over the unit. "Are these three models better than those three?": then more items
+# help. "Is the method better?": then the run is the unit, and more items help little where the runs
+# scatter more than the items. Student's t is wide for three runs: more than four standard errors each way
+# where only the runs scatter. So spend an evening of computing on five runs with 400 items rather than on
+# three with 1,000.
 
 
 # %%
@@ -570,28 +600,106 @@ def rate(lr):
     return [row for row in forgetting.rows if row["lr"] == lr and row["epochs"] <= 1]
 
 
+TOLD = {"Reptile": "old kinds first", "progressive": "side network"}
 forgetting = recording.load("04_forgetting")
 groups = {"untuned": rate(0.0), "plain": rate(RATE), "low rate": rate(2e-5)}
 for row in tested:
-    groups.setdefault(row["method"], []).append(row)
+    groups.setdefault(TOLD.get(row["method"], row["method"]), []).append(row)
 runs = {name: pool(rows) for name, rows in groups.items()}
 remedied = [name for name in runs if name not in ("untuned", "plain")]
 
 # %%
+differences = runs["rehearsal"][1] - runs["plain"][1]  # [seeds, items]
+by_run, by_item = differences.mean(axis=1), differences.mean(axis=0)
+print("rehearsal minus plain, seed by seed:", by_run.round(2))
+print("interval over the items, for these runs:", metrics.pooled_interval(differences))
+parts = by_run.var(ddof=1) / len(by_run), by_item.var(ddof=1) / len(by_item)
+print(f"standard error from the runs {parts[0] ** 0.5:.2f}, from the items {parts[1] ** 0.5:.2f}")
+over_runs = metrics.run_interval(differences)
+print("interval over runs and items:", over_runs)
+
+# %% [markdown] claims=["[round(v, 2) for v in measured['rehearsal_by_run']] == [0.24, -0.11, -0.10]", "[round(v, 2) for v in measured['rehearsal_items']] == [0.01, -0.03, 0.04]", "[round(v, 2) for v in measured['kept_change']['rehearsal'][:3]] == [0.01, -0.46, 0.48]"]
+# Over the items alone: 0.01 [−0.03, 0.04], a narrow interval, and no seed is near it (0.24, −0.11, −0.10). It
+# speaks of these three models on other items. For the *method* the run is the unit: `run_interval` adds the
+# scatter of the runs to that of the items and takes Student's t: 0.01 [−0.46, 0.48]. With three runs it
+# cannot be told whether rehearsal keeps more or less than plain tuning.
+
+# %% [markdown] slide="subslide" minutes=4
+# ### The run that chose
+#
+# Seed 0 chose each strength on validation. Here is what that run kept there, and what the same run and two
+# fresh ones keep on the test items.
+
+# %%
+pd.DataFrame({"validation, seed 0": {
+    TOLD.get(name, name): cells[chosen[name]][1] for name, cells in tried.items() if name != "plain"
+}} | {
+    f"test, seed {seed}": {name: runs[name][1][seed].mean() for name in remedied if name != "low rate"}
+    for seed in range(3)
+}).round(2)
+
+# %% [markdown] claims=["round(measured['tried']['rehearsal']['0.25'][1], 2) == 0.51", "[round(v, 2) for v in measured['seeds_kept']['rehearsal']] == [0.57, 0.27, 0.25]", "measured['chosen']['rehearsal'] == 0.25"]
+# Rehearsal at 0.25 was chosen because its run kept 0.51 on validation. The same run keeps 0.57 of the test
+# items; the two fresh ones keep 0.27 and 0.25. The rule did not find a good share, it found a good *run*:
+# **selection bias**. Three seeds, one of them the winner, hide it in part. Choose and judge with other seeds.
+
+# %% [markdown] slide="slide" minutes=8
+# ## The plot
+#
+# Recorded: each chosen remedy on the test items (1,000 reviews and 240 other items), three runs. Live: your
+# own rehearsal, on the few items of your panel. Small dots far apart say more than whiskers.
+
+# %% [markdown] slide="notes"
+# Up and right is better. Ask which points dominate which, and only then look at the names. Back to the
+# order on the board.
+
+# %%
 points = [
-    {"label": name, "x": metrics.pooled_interval(told), "y": metrics.pooled_interval(keeps)}
+    {"label": name, "x": metrics.pooled_interval(told), "y": metrics.pooled_interval(keeps),
+     "runs": list(zip(told.mean(axis=1), keeps.mean(axis=1), strict=True)) if len(told) > 1 else []}
     for name, (told, keeps) in runs.items()
 ]
-mine = live_points[list(own).index("rehearsal, a quarter")] | {"label": "your rehearsal (live)"}
-figure = plots.tradeoff([*points, mine], "sentiment accuracy", "mean score of names and facts")
+mine = live_points[list(own).index("rehearsal")] | {"label": "yours (live)"}
+figure = plots.tradeoff([*points, mine], "sentiment accuracy", "mean score of names and facts",
+                        whiskers="95 % interval over the items, for these runs")
 plots.show(figure, alt="Recorded trade-off of sentiment accuracy and mean kept score: " + "; ".join(
     f"{p['label']} {p['x'].estimate:.2f}, {p['y'].estimate:.2f}" for p in points)
-    + ". Your own rehearsal is drawn with them.")
+    + ". Rehearsal's three runs lie far apart. Your own rehearsal is drawn with them.")
 
-# %% [markdown] claims=["round(measured['sentiment']['untuned'][0], 2) == 0.71", "round(measured['sentiment']['plain'][0], 2) == 0.92", "round(measured['kept']['untuned'][0], 2) == 0.49", "round(measured['kept']['plain'][0], 2) == 0.35", "min(measured['kept_change'][name][1] for name in ['L2-SP', 'Reptile', 'interpolation', 'low rate']) > 0", "measured['sentiment_change']['low rate'][2] < 0", "measured['kept_change']['rehearsal'][1] < 0 < measured['kept_change']['rehearsal'][2]", "measured['sentiment_change']['rehearsal'][2] < 0", "measured['sentiment']['progressive'][0] < measured['sentiment']['untuned'][0]", "max(abs(measured['kept_change'][name][0]) for name in ['weight decay', 'freezing', 'EWC', 'rehearsal']) < 0.03"]
-# Plain tuning goes from 0.71 to 0.92 in sentiment, and what is kept falls from 0.49 to 0.35. L2-SP,
-# Reptile and interpolation stand above it, and so does the low rate, a little to the left. The others
-# keep what plain tuning keeps, within 0.03; but for the column, which learned nothing.
+# %% [markdown] claims=["round(measured['sentiment']['untuned'][0], 2) == 0.71", "round(measured['sentiment']['plain'][0], 2) == 0.92", "round(measured['kept']['untuned'][0], 2) == 0.49", "round(measured['kept']['plain'][0], 2) == 0.35"]
+# Plain tuning goes from 0.71 to 0.92 in sentiment, and what is kept falls from 0.49 to 0.35 (recorded, means of
+# three runs). Now the differences between methods, each with its interval over runs and items.
+
+# %%
+def against(name, reference, which):
+    """Return how sentiment (0) or the kept score (1) differs from a reference, seed by seed."""
+    return metrics.run_interval(runs[name][which] - runs[reference][which])
+
+
+change = {name: against(name, "plain", 0) for name in remedied}
+held = {name: against(name, "plain", 1) for name in remedied}
+pd.DataFrame({
+    "sentiment minus plain": {name: str(change[name]) for name in remedied},
+    "kept minus plain": {name: str(held[name]) for name in remedied},
+    "kept, seeds 0, 1, 2": {
+        name: " ".join(f"{v:.2f}" for v in runs[name][1].mean(axis=1)) for name in remedied},
+})
+
+# %% [markdown] claims=["min(measured['kept_change'][name][1] for name in ['L2-SP', 'old kinds first', 'interpolation', 'low rate']) > 0.03", "[round(v, 2) for v in measured['sentiment_change']['low rate'][:3]] == [-0.02, -0.03, -0.01]", "[round(v, 2) for v in measured['kept_change']['EWC'][:3]] == [0.02, 0.00, 0.03]", "max(abs(measured['kept_change'][name][0]) for name in ['weight decay', 'freezing']) < 0.02", "[round(v, 2) for v in measured['sentiment_change']['side network'][:3]] == [-0.26, -0.37, -0.15]"]
+# L2-SP, old kinds first, interpolation and the low rate keep more than plain tuning (lower ends above 0.03). The
+# low rate pays 0.02 [0.01, 0.03] of sentiment for it. EWC, at the weak end of its row, keeps 0.02 [0.00, 0.03]
+# more. Of weight decay and freezing nothing can be told: the means lie within 0.02. The side network keeps
+# all by construction, and did not learn the task: 0.26 [0.15, 0.37] less. Nine comparisons, uncorrected.
+
+# %%
+held_low = {name: against(name, "low rate", 1) for name in remedied if name != "low rate"}
+change_low = {name: against(name, "low rate", 0) for name in held_low}
+for name in held_low:
+    print(f"{name:16} minus low rate: sentiment {change_low[name]}   kept {held_low[name]}")
+
+# %% [markdown] claims=["[round(v, 2) for v in measured['kept_low_rate']['L2-SP'][:3]] == [0.07, 0.04, 0.11]", "[round(v, 2) for v in measured['kept_low_rate']['old kinds first'][:3]] == [0.08, 0.01, 0.15]", "[round(v, 2) for v in measured['kept_low_rate']['interpolation'][:3]] == [0.03, 0.00, 0.06]"]
+# The low rate needs nothing extra. Beside it L2-SP keeps 0.07 [0.04, 0.11] more, old kinds first 0.08 [0.01, 0.15],
+# interpolation 0.03 [0.00, 0.06].
 
 # %% [markdown] literature=true
 # ### Exercise 5.5 — the recovered share
@@ -624,111 +732,118 @@ checks.nb05.check_recovered(recovered_share)
 # %% [markdown] slide="slide" minutes=6
 # ## Gain, loss and cost in numbers
 #
-# For each remedy: sentiment and kept score against plain tuning, item by item; the recovered share, with
-# an interval over the items; the three seeds' kept scores; and seconds against plain tuning's, with all
-# that a remedy needs before it can begin.
+# The recovered share of what plain tuning lost, for both kinds and for each, and the training seconds (the
+# median of three runs) over plain tuning's. A share needs a loss to divide by. By the remedies' own rule
+# plain tuning would be the low rate, and *its* loss is too near to zero for that: print both.
 
 # %% [markdown] slide="notes"
-# A share above 1 means better than the untuned model at the old kinds. That is possible for methods
-# that train on old kinds, and it is no magic: they had lessons in them.
+# A share has no interval here: the loss in its denominator is uncertain itself. Read the kinds apart:
+# a mean over two kinds can hide that one rose and the other fell.
 
 # %%
-items = {name: keeps.mean(axis=0) for name, (_, keeps) in runs.items()}
-lost = metrics.paired_interval(items["plain"], items["untuned"])
-print(f"plain tuning changed the kept score by {lost}")
+single = {
+    name: {kind: np.array([panel.unpack(row["panel"])[kind] for row in rows]) for kind in panel.RETAINED}
+    for name, rows in groups.items()
+}
+lost = {name: against(name, "untuned", 1) for name in ["plain", *remedied] if name != "side network"}
+print(f"kept, plain minus untuned {lost['plain']}, low rate minus untuned {lost['low rate']}")
+undone = {name: {"both": continual.recovered_share(*(runs[n][1] for n in ("untuned", "plain", name)))} | {
+    kind: continual.recovered_share(*(single[n][kind] for n in ("untuned", "plain", name)))
+    for kind in panel.RETAINED} for name in remedied}  # fmt: skip
+usual = {name: np.median([row["training_seconds"] for row in rows]) for name, rows in groups.items()}
+seconds = {name: usual[name] / usual["plain"] for name in remedied}
+pd.DataFrame(undone).T.assign(time=pd.Series(seconds)).round(2)
 
-
-def seconds_of(method, strength):
-    """Return the mean training seconds of all recorded runs of a method at a strength."""
-    rows = [r for r in recorded.rows if (r["method"], r["strength"]) == (method, strength)]
-    return np.mean([row["training_seconds"] for row in rows])
-
-
-low = {"low rate": ("plain", 2e-5)}
-plain_seconds = seconds_of("plain", RATE)
-seconds = {n: seconds_of(*low.get(n, (n, chosen.get(n)))) / plain_seconds for n in remedied}
+# %% [markdown] claims=["[round(v, 2) for v in measured['lost']['low rate'][:3]] == [-0.03, -0.09, 0.03]", "[round(measured['recovered']['old kinds first'][kind], 2) for kind in ['both', 'entities', 'facts']] == [1.41, 2.44, 0.27]", "[round(measured['recovered']['interpolation'][kind], 2) for kind in ['entities', 'facts']] == [1.28, 0.71]", "[round(measured['recovered']['low rate'][kind], 2) for kind in ['entities', 'facts']] == [1.05, 0.49]", "[round(measured['recovered']['L2-SP'][kind], 2) for kind in ['entities', 'facts']] == [1.58, 1.07]", "all(measured['recovered'][name]['facts'] < 0.75 for name in measured['recovered'] if name not in ['L2-SP', 'side network'])"]
+# The low rate lost 0.03 [−0.03, 0.09]: no base for a share. "1.41" for old kinds first is 2.44 of the names' loss
+# and 0.27 of the facts': it *learned* names from rows of that kind. Interpolation: 1.28 and 0.71; the low rate:
+# 1.05 and 0.49. L2-SP recovers both, 1.58 and 1.07; of the other models that learned, none undoes 0.75 of the
+# facts' loss. Shares above 1 without an old row (L2-SP, interpolation) are **unexplained**: shorter answers may
+# suit these grades, or tuning may mend what storing the start in 4 bits cost. The answers were not kept.
 
 # %%
-change, held, undone = {}, {}, {}
-for name in remedied:
-    change[name] = metrics.pooled_interval(runs[name][0] - runs["plain"][0])
-    held[name] = metrics.pooled_interval(runs[name][1] - runs["plain"][1])
-    undone[name] = metrics.bootstrap_interval(
-        (items["untuned"], items["plain"], items[name]), continual.recovered_share)
-pd.DataFrame({
-    "sentiment": {name: str(change[name]) for name in remedied},
-    "kept": {name: str(held[name]) for name in remedied},
-    "recovered share": {name: str(undone[name]) for name in remedied},
-    "seeds, kept": {n: " ".join(f"{v:.2f}" for v in runs[n][1].mean(axis=1)) for n in remedied},
-    "time": {name: f"{seconds[name]:.2f}" for name in remedied},
-})
+kinds = {name: {kind: metrics.run_interval(single[name][kind] - single["untuned"][kind])
+                for kind in panel.RETAINED} for name in lost}  # fmt: skip
+titles = {kind: f"{panel.ABILITIES[kind].title} minus untuned" for kind in panel.RETAINED}
+pd.DataFrame({titles[kind]: {name: str(row[kind]) for name, row in kinds.items()} for kind in titles})
 
-# %% [markdown]
-# Memory is not in the table, but what each remedy needs is certain:
+# %% [markdown] claims=["[round(v, 2) for v in measured['by_kind']['old kinds first']['entities'][:3]] == [0.20, 0.11, 0.29]", "[round(v, 2) for v in measured['by_kind']['old kinds first']['facts'][:3]] == [-0.09, -0.19, 0.00]", "[round(v, 2) for v in measured['by_kind']['L2-SP']['entities'][:3]] == [0.08, 0.02, 0.14]", "[round(v, 2) for v in measured['by_kind']['L2-SP']['facts'][:3]] == [0.01, -0.08, 0.10]"]
+# In names old kinds first gains 0.20 [0.11, 0.29], L2-SP 0.08 [0.02, 0.14]; in facts they change by −0.09
+# [−0.19, 0.00] and 0.01 [−0.08, 0.10]. What they were given was *not* equal:
 #
-# | | extra copies of the weights in training | old examples | weights after training |
-# |---|---|---|---|
-# | low rate, weight decay | none | none | as before |
-# | freezing | none, and less for gradients | none | as before |
-# | L2-SP | one | none | as before |
-# | EWC | two | 48, for F | as before |
-# | rehearsal | none | a share of the mixture | as before |
-# | interpolation | one, on disk | none | as before |
-# | progressive | none, and less for gradients | none | a few percent more |
-# | Reptile | one | 32 of each kind, before the reviews | as before |
+# | | passes over the reviews, steps | old rows | copies of the weights in training | weights after |
+# |---|---|---|---|---|
+# | plain, low rate, weight decay | 1, 32 | none | none | as before |
+# | freezing | 1, 32 | none | none, fewer gradients | as before |
+# | L2-SP | 1, 32 | none | one | as before |
+# | EWC | 1, 32 | 48, for F | two | as before |
+# | rehearsal | 1, 42 | 83, mixed in | none | as before |
+# | interpolation | 1, 32 | none | one, on disk | as before |
+# | side network | 4, 128 | none | none, fewer gradients | about 2 % more |
+# | old kinds first | 1, 32, after 48 others | 192, twice each | one | as before |
 
 # %% [markdown] slide="slide" minutes=6
 # ## Who keeps most at the same sentiment?
 #
-# A remedy that learns less forgets less: that alone is no merit. So compare those that learn sentiment
-# as well as plain tuning, as far as 1,000 reviews can tell. The others are marked.
+# A remedy that learns less forgets less. So we mark its sentiment against plain tuning, with a margin of two
+# points (the rule's; as a margin for the test it was named after the results were seen). *As good*: the
+# interval lies above minus two points; *less*: below zero; else it *cannot be told*.
 
 # %% [markdown] slide="notes"
-# The untuned model is the extreme case: it keeps everything and learns nothing. Why does rehearsal, so
-# praised elsewhere, gamble here? We did not find out. One guess: the loss counts tokens, and one long old
-# answer outweighs many labels of one word, so a batch with both hardly learns the label.
+# The untuned model is the extreme case: it keeps everything and learns nothing. Why is rehearsal, so
+# praised elsewhere, so unsteady here? We did not find out. Two guesses, both untested: the loss counts
+# tokens, so that one long old answer outweighs many labels of one word; and the recorded runs sort their
+# batches by length, so that long old examples share a step and short reviews share others. Live, the
+# steps are mixed: compare with your own point, one run, on few items.
 
 # %%
-is_equal = {name: change[name].high >= 0 for name in remedied}
-order = sorted(remedied, key=lambda name: -undone[name].estimate)
-names = [name if is_equal[name] else f"{name} (less sentiment)" for name in order]
-figure = plots.bars([undone[name].estimate for name in order], [undone[name] for name in order], names,
-                    xlabel="share of plain tuning's loss that is recovered",
-                    reference=1, reference_label="as good as untuned")
-plots.show(figure, alt="Recovered share with intervals, best first: " + "; ".join(
-    f"{label} {undone[name].estimate:.2f}" for label, name in zip(names, order, strict=True)) + ".")
-full = [name for name in order if is_equal[name] and undone[name].estimate >= 0.9]
-costly = [name for name in order if not is_equal[name]]
-print("recover 90 % at no measurable cost in sentiment:", ", ".join(full) or "none")
-print("cost sentiment, measurably:", ", ".join(costly) or "none")
+MARGIN = 0.02
 
-# %% [markdown] claims=["measured['recover_90'] == ['Reptile', 'L2-SP', 'interpolation']", "0.9 <= min(measured['recovered'][name][0] for name in ['Reptile', 'L2-SP', 'interpolation'])", "round(measured['recovered']['L2-SP'][1], 2) == 0.96", "round(measured['recovered']['Reptile'][1], 2) == 0.99", "round(measured['recovered']['interpolation'][1], 2) == 0.66", "round(measured['recovered']['low rate'][0], 2) == 0.78", "measured['costly'] == ['progressive', 'low rate', 'rehearsal', 'freezing']", "max(measured['recovered'][name][0] for name in ['EWC', 'weight decay', 'freezing', 'rehearsal']) < 0.15", "[round(v, 2) for v in measured['seeds_kept']['rehearsal']] == [0.57, 0.27, 0.25]"]
-# Three recover over 0.9 at no measurable cost: Reptile (at least 0.99, says its interval), L2-SP (0.96)
-# and interpolation (0.66). The low rate recovers 0.78 and pays a little sentiment; EWC, weight decay,
-# freezing and rehearsal less than 0.15. Rehearsal is a gamble: its seeds kept 0.57, 0.27 and 0.25.
 
-# %% [markdown]
+def verdict(difference):
+    """Return in words what an interval says of a loss in sentiment."""
+    unclear = "less" if difference.high < 0 else "cannot be told"
+    return "as good" if difference.low > -MARGIN else unclear
+
+
+verdicts = {name: verdict(change[name]) for name in remedied}
+order = sorted(lost, key=lambda name: -lost[name].estimate)
+names = [f"{name} ({verdicts[name]})" if name in verdicts else name for name in order]
+figure = plots.bars([lost[name].estimate for name in order], [lost[name] for name in order], names,
+                    xlabel="kept minus untuned (in brackets: sentiment)",
+                    whiskers="95 % interval over runs and items, three runs each",
+                    reference=0, reference_label="as the untuned model")
+plots.show(figure, alt="Recorded kept score minus the untuned model's, best first: " + "; ".join(
+    f"{label} {lost[name]}" for label, name in zip(names, order, strict=True)) + ".")
+
+# %% [markdown] claims=["all(measured['verdicts'][name] == 'as good' for name in ['L2-SP', 'old kinds first', 'EWC', 'weight decay'])", "all(measured['verdicts'][name] == 'cannot be told' for name in ['interpolation', 'freezing', 'rehearsal'])", "all(measured['verdicts'][name] == 'less' for name in ['low rate', 'side network'])", "min(measured['lost'][name][1] for name in ['L2-SP', 'old kinds first']) > -0.05", "max(measured['lost'][name][1] for name in ['interpolation', 'low rate', 'rehearsal']) < -0.05", "measured['margin'] == 0.02"]
+# As good in sentiment within 0.02: L2-SP, old kinds first, EWC, weight decay. Of these the first two also keep
+# what the untuned model had, less 0.05 at most (a margin named afterwards too; as a mean over both kinds, the
+# facts alone do not show it). Interpolation may lose more than 0.05, or nothing. The rest cannot be told.
+#
 # ### The rest of the panel
 #
-# Two kinds are not all: here are the other lines of the panel, as changes against the untuned model.
+# Two kinds are not all: the other lines of the panel, as changes against untuned, over runs and items.
+
 
 # %%
 def change_of(name, ability):
-    """Return how an ability changed against the untuned model, all seeds pooled."""
+    """Return how an ability changed against the untuned model."""
     seeds = np.array([panel.unpack(row["panel"])[ability] for row in groups[name]])
-    return metrics.pooled_interval(seeds - panel.unpack(groups["untuned"][0]["panel"])[ability])
+    return metrics.run_interval(seeds - panel.unpack(groups["untuned"][0]["panel"])[ability])
 
 
 others = ("knowledge", "instruction_loss", "text_loss")
-rest = {method: {name: change_of(method, name) for name in others} for method in ["plain", *remedied]}
+rest = {method: {name: change_of(method, name) for name in others} for method in lost}
 pd.DataFrame({
     panel.ABILITIES[name].title: {method: str(row[name]) for method, row in rest.items()}
     for name in others
 })
 
-# %% [markdown] claims=["measured['rest']['plain']['instruction_loss'][1] > 0", "max(measured['rest'][name]['instruction_loss'][2] for name in ['L2-SP', 'interpolation', 'low rate', 'rehearsal']) < 0", "max(abs(row['text_loss'][0]) for row in [measured['rest'][name] for name in ['plain', 'low rate', 'weight decay', 'freezing', 'L2-SP', 'EWC', 'rehearsal', 'interpolation', 'Reptile', 'progressive']]) < 0.05"]
-# Plain tuning made good answers to instructions less likely than they were untuned. L2-SP, interpolation,
-# the low rate and even rehearsal made them *likelier*. On newspaper text all stay within 0.05.
+# %% [markdown] claims=["[round(v, 2) for v in measured['rest']['plain']['instruction_loss'][:3]] == [0.21, 0.01, 0.41]", "max(measured['rest'][name]['instruction_loss'][2] for name in ['L2-SP', 'interpolation', 'low rate', 'rehearsal']) < 0", "max(abs(row['text_loss'][0]) for row in [measured['rest'][name] for name in ['plain', 'low rate', 'weight decay', 'freezing', 'L2-SP', 'EWC', 'rehearsal', 'interpolation', 'old kinds first']]) < 0.05"]
+# Plain tuning made good answers to instructions less likely than they were untuned: 0.21 [0.01, 0.41] nats a
+# token. L2-SP, interpolation, the low rate and rehearsal made them *likelier* (intervals below zero). On
+# newspaper text all means stay within 0.05.
 
 # %% [markdown]
 # Any recorded point can be measured again by the same code; with its recorded panel this takes some
@@ -746,38 +861,35 @@ pd.DataFrame({
 
 # %% [markdown] slide="notes"
 # Both papers are about sequences of many tasks, where penalties around ever new centres pile up. We
-# tuned on one task for 32 steps.
+# tuned on one task for 32 steps. Of the two fresh runs below only the values are printed: two are too few
+# for an interval. Ask the room what it would measure next: five fresh seeds that did not
+# choose, a decoupled pull, equal steps for all, the length of the answers.
 
 # %% [markdown]
-# Our limits: one new task, 32 steps, a few strengths a method, 135 million weights that were
-# instruction-tuned, and quantized, before. And rehearsal, EWC and Reptile were given training rows of
-# the very kinds that the panel asks about: in practice you must guess them.
+# Our limits: one new task, 32 steps, few strengths, most of them best at an end; coupled penalties; a start
+# that was instruction-tuned and quantized; old rows of the kinds that are tested (EWC, rehearsal, old
+# kinds first). And one run of three chose: here are the other two.
 
 # %%
-def by_kind(rows):
-    """Return the mean score of each kept kind over the runs."""
-    panels = [panel.unpack(row["panel"]) for row in rows]
-    return [np.mean([p[name] for p in panels]) for name in panel.RETAINED]
+fresh = {name: (runs[name][1] - runs["plain"][1])[1:].mean(axis=1) for name in remedied}
+for name, both in fresh.items():
+    print(f"{name:16} kept minus plain, seeds 1 and 2: {both.round(2)}")
 
-
-kinds = pd.DataFrame({name: by_kind(rows) for name, rows in groups.items()}).T
-kinds.columns = [panel.ABILITIES[name].title for name in panel.RETAINED]
-kinds.round(2)
-
-# %% [markdown] claims=["round(measured['by_kind']['Reptile']['entities'], 2) == 0.82", "round(measured['by_kind']['untuned']['entities'], 2) == 0.62", "round(measured['by_kind']['Reptile']['facts, written'], 2) == 0.26", "round(measured['by_kind']['untuned']['facts, written'], 2) == 0.35", "min(measured['by_kind']['L2-SP'][kind] - measured['by_kind']['untuned'][kind] for kind in ['entities', 'facts, written']) > 0"]
-# Reptile *learned* names, 0.62 to 0.82; its facts fell from 0.35 to 0.26. L2-SP keeps both.
+# %% [markdown] claims=["min(measured['fresh'][name][i] for name in ['L2-SP', 'interpolation', 'old kinds first', 'low rate'] for i in [0, 1]) > 0.06", "max(measured['fresh']['rehearsal']) < -0.09"]
+# Both are 0.06 above plain: L2-SP, old kinds first, interpolation, low rate. Rehearsal: 0.09 below.
 
 # %% [markdown] slide="slide" minutes=5
 # ## Which one, then? A list for your own case
 #
 # 1. You need the new task only: no remedy. Keep the old model for the rest.
-# 2. You can route requests: add, do not change (a column, or what notebooks 07 and 08 add).
-# 3. You have no old examples: pull to the start or interpolate, as strongly as validation says.
+# 2. You can route requests: keep two models, or the small additions of notebooks 07 and 08.
+# 3. You have no old examples: a lower rate first, then a pull to the start or interpolation.
 # 4. You have some: train on them too, or before, and measure what is *not* among them.
-# 5. Always: try a lower rate first, and measure both goals on the same items.
+# 5. Always: several seeds, none of which both chooses and judges.
 
 # %% [markdown] slide="notes"
-# Let the room bring a case of its own and walk down the list.
+# Let the room bring a case of its own and walk down the list. The side network is not on it: here it
+# ended below the untuned model in two of three runs, with its rate at the end of its row.
 
 # %% [markdown] slide="slide" minutes=5
 # ## Quiz
@@ -794,22 +906,29 @@ checks.quiz("05")
 # %% tags=["long"]
 recording.measured(
     "05",
-    headline=f"{len(full)} of {len(remedied)} remedies recover 90 % at no measurable cost",
-    recover_90=full,
-    costly=costly,
+    headline=f"kept against plain tuning, {over_runs.runs} runs: L2-SP {held['L2-SP']}, "
+    f"rehearsal {held['rehearsal']}",
     sentiment={p["label"]: p["x"] for p in points},
     kept={p["label"]: p["y"] for p in points},
     sentiment_change=change,
     kept_change=held,
-    plain_lost=lost,
+    sentiment_low_rate=change_low,
+    kept_low_rate=held_low,
+    lost=lost,
     recovered=undone,
+    by_kind=kinds,
+    verdicts=verdicts,
+    margin=MARGIN,
     rest=rest,
-    by_kind=kinds.T.to_dict(),
-    kept_items=len(items["untuned"]),
+    rehearsal_by_run=by_run.tolist(),
+    rehearsal_items=metrics.pooled_interval(differences),
+    kept_items=runs["untuned"][1].shape[1],
     chosen=chosen,
-    tried={method: {s: list(found) for s, found in cells.items()} for method, cells in tried.items()},
+    inside=inside,
+    tried={method: {f"{s:g}": list(found) for s, found in cells.items()} for method, cells in tried.items()},
     seeds_kept={name: keeps.mean(axis=1).tolist() for name, (_, keeps) in runs.items()},
     seeds_sentiment={name: told.mean(axis=1).tolist() for name, (told, _) in runs.items()},
+    fresh={name: both.tolist() for name, both in fresh.items()},
     seconds=seconds,
     live_kept={name: metrics.bootstrap_interval(panel.retained(scores)) for name, scores in own.items()},
     live_sentiment={name: float(np.mean(scores["sentiment"])) for name, scores in own.items()},
@@ -840,8 +959,13 @@ recording.measured(
 #   arXiv:1802.01483
 # - Loshchilov & Hutter 2019, Decoupled Weight Decay Regularization, arXiv:1711.05101
 # - Rusu et al. 2016, Progressive Neural Networks, arXiv:1606.04671
+# - Zhang et al. 2020, Side-Tuning: A Baseline for Network Adaptation via Additive Side Networks,
+#   arXiv:1912.13503; and with a ladder of connections as here, Sung et al. 2022, LST: Ladder Side-Tuning
+#   for Parameter and Memory Efficient Transfer Learning, arXiv:2206.06522
 # - Nichol et al. 2018, On First-Order Meta-Learning Algorithms (Reptile), arXiv:1803.02999
 # - Wortsman et al. 2022, Robust Fine-Tuning of Zero-Shot Models (WiSE-FT), arXiv:2109.01903
+# - Welch 1947, The Generalization of "Student's" Problem when Several Different Population Variances Are
+#   Involved, Biometrika 34
 # - Scialom et al. 2022, Fine-tuned Language Models Are Continual Learners, arXiv:2205.12393
 # - Huang et al. 2024, Mitigating Catastrophic Forgetting in Large Language Models with
 #   Self-Synthesized Rehearsal, arXiv:2403.01244
