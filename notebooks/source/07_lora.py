@@ -18,9 +18,9 @@
 # - keep several abilities as files for one base model, exchange them, and add them up,
 # - say what LoRA forgets, and what it cannot forget.
 #
-# **Minutes:** 75 to study; the cells need about five on two cores the first time, and seconds after
-# that. **Prerequisites:** notebooks [03](03_single_task_tuning.ipynb) and
-# [04](04_catastrophic_forgetting.ipynb).
+# **Minutes:** 105 to study (of which 29 on exercises), 88 as a talk; the cells need about five on two
+# cores the first time, and seconds after that. **Prerequisites:** notebooks
+# [03](03_single_task_tuning.ipynb) and [04](04_catastrophic_forgetting.ipynb).
 
 # %%
 import contextlib
@@ -144,17 +144,18 @@ spectrum["group"] = np.where(is_mlp, "MLP", "attention") + np.where(
     spectrum.what == "random", ", random", ", update")
 held = spectrum.groupby(["group", "rank"]).share.mean()
 figure = plots.curve(spectrum.to_dict("records"), "rank", "share", series="group", log=True,
-                     xlabel="rank", ylabel="share of the squared length")
+                     xlabel="rank", ylabel="share of the squared length",
+                     band="dots: single matrices; band: from the lowest to the highest of them")
 plots.show(figure, alt="Share of an update's squared length in its first parts, all matrices of three "
            "layers, with random matrices beside them. At rank 8: " + "; ".join(
                f"{group} {held[group, 8]:.2f}" for group in spectrum.group.unique()) + ".")
 at_eight = spectrum[spectrum["rank"] == 8].pivot_table("share", "kind", "what")
 at_eight.round(2)
 
-# %% [markdown] claims=["min(measured['spectrum_at_8']['update'][kind] for kind in measured['spectrum_at_8']['update']) > 0.7", "max(measured['spectrum_at_8']['random'][kind] for kind in measured['spectrum_at_8']['random']) <= 0.1", "measured['spectrum_at_8']['update']['o_proj'] == max(measured['spectrum_at_8']['update'][kind] for kind in measured['spectrum_at_8']['update'])"]
-# The first 8 parts hold more than 0.7 of the update's squared length in each kind of matrix, most in
-# attention's output; of a random matrix they hold no more than 0.1. So the update has few directions. But
-# that is about lengths, and lengths are not the task.
+# %% [markdown] claims=["min(measured['spectrum_at_8']['update'][kind] for kind in measured['spectrum_at_8']['update']) > 0.5", "max(measured['spectrum_at_8']['random'][kind] for kind in measured['spectrum_at_8']['random']) <= 0.1"]
+# In your tuned model the first 8 parts hold more than 0.5 of the update's squared length in each kind of
+# matrix; of a random matrix they hold no more than 0.1. So the update has few directions. But that is
+# about lengths, and lengths are not the task.
 
 # %% [markdown] slide="slide" minutes=6
 # ### What this update can lose
@@ -207,21 +208,32 @@ del tuned, new, change, noise, matrix
 # a random projection, tuned RoBERTa to 90 % of full tuning's score on MRPC (Aghajanyan et al. 2020).
 
 # %%
+def by_seed(scores):
+    """Return the mean of each run of scores [runs, items] as text."""
+    return " ".join(f"{value:.3f}" for value in scores.mean(axis=1))
+
+
+def exact(change):
+    """Return an interval as text with three digits, for where an end comes near to 0."""
+    return f"{change.estimate:z.3f} [{change.low:z.3f}, {change.high:z.3f}]"
+
+
+# %%
 recorded, forgetting = recording.load("07_lora"), recording.load("04_forgetting")
 accuracy, by_rank, widest = [], {}, min(base.config.hidden_size, base.config.intermediate_size)
 for row in (row for row in recorded.rows if row["method"] == "truncated"):
     for rank, each in panel.unpack(row["sentiment_by_rank"]).items():
         by_rank.setdefault(rank, []).append(each)
         accuracy.append({"rank": widest if rank == "all" else int(rank), "accuracy": np.mean(each)})
-against_all = {rank: metrics.pooled_interval(np.array(each) - np.array(by_rank["all"]))
-               for rank, each in by_rank.items() if rank != "all"}
-for rank, change in against_all.items():
-    print(f"rank {rank:2} sentiment {np.mean(by_rank[rank]):.3f}, against all ranks "
-          f"{change.estimate:.3f} [{change.low:.3f}, {change.high:.3f}]")
 whole = [row for row in forgetting.rows if row["lr"] == 5e-5 and row["epochs"] == 1]
 whole = np.array([panel.unpack(row["panel"])["sentiment"] for row in whole])
-rest = metrics.pooled_interval(np.array(by_rank["all"]) - whole)
-print(f"all ranks, embeddings and norms put back, against the tuned model itself {rest}")
+lost = {rank: np.array(each) - np.array(by_rank["all"]) for rank, each in by_rank.items() if rank != "all"}
+lost["all, against the tuned model itself"] = np.array(by_rank["all"]) - whole
+against_all = {name: metrics.run_interval(each) for name, each in lost.items()}
+print("change of sentiment accuracy against all ranks: mean [95 % over runs and reviews], seed by seed")
+for name, change in against_all.items():
+    print(f"rank {name:3} {exact(change):24} {by_seed(lost[name])}")
+rest = against_all.pop("all, against the tuned model itself")
 
 # %%
 [untuned_row] = [row for row in forgetting.rows if row["n"] == 0]
@@ -230,15 +242,18 @@ mine = [(int(rank), metrics.wilson(int(sum(each)), len(each)))
         for rank, each in parts.items() if rank != "all"]
 figure = plots.curve(accuracy, "rank", "accuracy", baseline=np.mean(untuned_panel["sentiment"]),
                      baseline_label="untuned", dot=mine, log=True,
-                     xlabel="rank kept of each update (last: all)", ylabel="sentiment accuracy")
+                     xlabel="rank kept of each update (last: all)", ylabel="sentiment accuracy",
+                     band="band: three seeds, lowest to highest; whiskers: 95 % over your reviews")
 plots.show(figure, alt="Recorded sentiment accuracy by the rank kept of each update, three seeds: "
            + ", ".join(f"rank {rank} {np.mean(each):.2f}" for rank, each in by_rank.items())
            + f"; untuned {np.mean(untuned_panel['sentiment']):.2f}. Stars mark your runs. The last dots, "
            "at the largest rank that there is, keep all.")
 
-# %% [markdown] claims=["measured['ranks_against_all']['1'][2] < -0.1", "-0.03 < measured['ranks_against_all']['4'][0] < measured['ranks_against_all']['4'][2] < 0", "-0.015 < measured['ranks_against_all']['16'][0] < measured['ranks_against_all']['16'][2] < 0", "-0.005 < measured['ranks_against_all']['64'][1] < measured['ranks_against_all']['64'][2] < 0", "measured['rest'][1] < 0 < measured['rest'][2]"]
-# One direction is too few: rank 1 is more than 0.1 behind. Rank 4 lacks less than 0.03, rank 16 less than
-# 0.015 and rank 64 less than 0.005, all for sure. Embeddings and norms could be put back at no measurable loss.
+# %% [markdown] claims=["measured['ranks_against_all']['1'][2] < 0", "all(0.08 < -value < 0.2 for value in measured['lost_by_rank']['1'])", "measured['ranks_against_all']['16'][2] < 0", "all(0 < round(-value, 3) <= 0.01 for value in measured['lost_by_rank']['16'])", "all(0 < round(-value, 3) <= 0.03 for value in measured['lost_by_rank']['4'])", "all(0 < -value < 0.005 for value in measured['lost_by_rank']['64'])", "measured['ranks_against_all']['4'][2] > 0", "measured['ranks_against_all']['64'][2] > 0", "-0.005 < measured['rest'][1] < measured['rest'][2] < 0.005"]
+# One direction is too few: rank 1 lost between 0.08 and 0.2 in these three runs, and the interval over runs
+# is below 0. Rank 16 lost at most 0.01, that too below 0. Rank 4 lost up to 0.03 and rank 64 less than
+# 0.005 in each of these runs; other runs may lose nothing. Embeddings and norms could be put back: the
+# change is within 0.005 either way, a margin that we chose after we had seen the numbers.
 
 # %% [markdown] slide="slide" minutes=5 literature=true
 # ## LoRA: learn the few ranks alone
@@ -336,13 +351,14 @@ shapes = [tuple(layer.weight.shape) for layer in layers.values()]
 total = models.count_parameters(base).total
 fresh = LoRA(base, rank=8, alpha=16, targets=r"_proj$", seed=SEED)
 with attached(base, fresh) as model:
-    learning = models.count_parameters(model).trainable
-share = learning / total
+    counted = models.count_parameters(model)
+share = counted.share
 print(f"{len(shapes)} layers, by hand: {sum(8 * (rows + columns) for rows, columns in shapes):,}")
-print(f"counted: {learning:,}, that is {share:.2%} of {total:,}")
+print(f"counted: {counted.trainable:,} learn, {share:.2%} of the {counted.total:,} numbers in all")
 
 # %% [markdown] claims=["0.015 <= measured['share'] <= 0.025"]
-# Between 1.5 and 2.5 per cent: two, in round numbers. All matrices of attention and MLP take part;
+# Between 1.5 and 2.5 per cent: two, in round numbers. A **share** in this course is what learns, divided by
+# all numbers that the model then has, LoRA's included. All matrices of attention and MLP take part;
 # embeddings, norms and the output layer stay as they are.
 
 # %% [markdown] slide="slide" minutes=4
@@ -353,8 +369,8 @@ print(f"counted: {learning:,}, that is {share:.2%} of {total:,}")
 # hands it a copy.
 
 # %% [markdown] slide="notes"
-# peft counts its own matrices into the total, so its percentage is a little lower than ours. Ask who
-# has seen a notebook in which the "original" model had been given to get_peft_model before.
+# peft counts its own matrices into the total, as we do, so the two percentages agree. Ask who has
+# seen a notebook in which the "original" model had been given to get_peft_model before.
 
 # %%
 config = LoraConfig(r=8, lora_alpha=16, target_modules="all-linear", task_type="CAUSAL_LM")
@@ -431,18 +447,20 @@ with tempfile.TemporaryDirectory() as folder:
 costs.append(("full tuning", total, 12 * total / 1e6, 4 * total / 1e6))
 columns = ["method", "trained", "gradients and Adam (MB)", "file (MB)"]
 table = pd.DataFrame(costs, columns=columns).set_index("method")
-table.insert(1, "share", [f"{count / total:.2%}" for count in table.trained])
+added = np.where(table.index == "full tuning", 0, table.trained)
+table.insert(1, "share", [f"{value:.2%}" for value in table.trained / (total + added)])
 table.round(1)
 
 # %% [markdown] literature=true
-# Some lecture notes on this subject say that LoRA trains 15 to 20 per cent of the weights. Which rank
-# would that take?
+# One often reads that such methods train 15 to 20 per cent of the weights (see the table in notebook
+# [00](00_start_here.ipynb)). Which rank would LoRA need for as many numbers as that share of the model's
+# own weights?
 
 # %% [markdown] literature=true
 # ### Exercise 7.4 — the rank for a share
 #
 # **Difficulty:** easy. **Importance:** medium. **Minutes:** 5. Find the smallest rank at which LoRA
-# trains at least this share of all the model's weights.
+# trains at least as many numbers as this share of the model's own weights.
 
 
 # %% exercise="7.4"
@@ -478,18 +496,19 @@ sizes = {
     "ours": (shapes, total),
     "7B": (large, sum(rows * columns for rows, columns in large) + 2 * 32000 * 4096),
 }
-wanted_rank = {}
+wanted_rank, shares_of = {}, {}
 for name, (each, weights) in sizes.items():
     one_rank = sum(rows + columns for rows, columns in each)
-    share_7b = 8 * one_rank / weights  # of the last
-    wanted_rank[name] = [int(np.ceil(share_ * weights / one_rank)) for share_ in (0.15, 0.2)]
-    print(f"{name:5} rank 8 trains {8 * one_rank / weights:.2%}, rank 64 {64 * one_rank / weights:.2%}; "
-          f"15 % take rank {wanted_rank[name][0]}, 20 % rank {wanted_rank[name][1]}")
+    shares = {rank: rank * one_rank / (weights + rank * one_rank) for rank in (8, 64)}
+    shares_of[name] = shares
+    wanted_rank[name] = [int(np.ceil(part * weights / one_rank)) for part in (0.15, 0.2)]
+    print(f"{name:5} share at rank 8 {shares[8]:.2%}, at rank 64 {shares[64]:.2%}; as many numbers as "
+          f"15 % of the weights: rank {wanted_rank[name][0]}, 20 %: rank {wanted_rank[name][1]}")
 
 # %% [markdown] claims=["measured['wanted_rank']['ours'][0] > 64", "measured['wanted_rank']['7B'][0] > 400", "measured['share_rank_64'] < 0.15", "measured['share_7b'] < 0.005"]
-# Usual ranks go from 4 to 64. Even 64 stays below 15 per cent of our small model, and with 7 billion
-# weights that share takes a rank above 400: the larger the matrices, the smaller LoRA's share. "Two per
-# cent" is rank 8 here; with 7 billion weights rank 8 is less than 0.5 per cent.
+# Usual ranks go from 4 to 64. Even 64 stays below 15 per cent in our small model, and with 7 billion
+# weights as many numbers take a rank above 400: the larger the matrices, the smaller LoRA's share. "Two
+# per cent" is rank 8 here; with 7 billion weights rank 8 is less than 0.5 per cent.
 
 # %% [markdown] slide="slide" minutes=5
 # ## Train one
@@ -523,9 +542,9 @@ for name, reference in {"untuned": before, "full tuning": full}.items():
     for what, change in live_changes[name].items():
         print(f"LoRA against {name:11} {what:15} {change}")
 
-# %% [markdown] claims=["measured['live_changes']['untuned']['sentiment'][1] > 0", "measured['live_changes']['full tuning']['sentiment'][1] < 0 < measured['live_changes']['full tuning']['sentiment'][2]"]
-# Sentiment rose for sure. On 64 reviews it cannot be told from full tuning, but that says little: the
-# test comes below.
+# %% [markdown] claims=["measured['live_changes']['untuned']['sentiment'][1] > 0"]
+# In your run sentiment rose by more than the choice of the 64 reviews explains. Whether LoRA does as well as
+# full tuning, one run and so few reviews cannot tell, whatever your interval says: the test comes below.
 
 # %% [markdown] slide="slide" minutes=8 literature=true
 # ## Which rank, which layers, which rate?
@@ -533,7 +552,7 @@ for name, reference in {"untuned": before, "full tuning": full}.items():
 # Recorded: ranks 1, 8 and 64 on all linear layers, and LoRA on some of them, each at three or four rates, on
 # 250 *validation* reviews. A rule of thumb says LoRA wants about ten times the rate of full tuning, and
 # rather more in short runs, and that it should not leave out the MLP (Schulman et al. 2025). Full tuning
-# has the three rates of notebook 05 and two above them.
+# has five rates: the three of notebook 05 and two above them. One run each.
 
 # %% [markdown] slide="notes"
 # Cover the curves to the right. Where would the room look for LoRA's best rate? Then the sensible
@@ -571,8 +590,8 @@ for what, label in {"sentiment": "sentiment accuracy", "kept": "names and facts"
 # %% [markdown]
 # As a table with the other places: sentiment accuracy / names and facts at each rate. Attention gets rank 13,
 # so that it has about as many numbers as the MLP at rank 8. In each row the rate with the best sentiment has a star
-# (among equals, the one that keeps more): it was chosen before any test item was seen. The interval compares
-# the starred one with rank 8 on all layers; one seed.
+# (among equals, the one that keeps more): it was chosen before any test item was seen. The interval, over
+# these reviews alone, compares the starred one with rank 8 on all layers.
 
 # %%
 grid, best, right = {}, {}, {}
@@ -594,17 +613,20 @@ print(f"best rate of full tuning {best_full:g}; of LoRA, rank 8 on all {best['ra
 # %% [markdown] claims=["all(measured['best_rate'][form] == 0.001 for form in measured['best_rate'])", "measured['best_full_rate'] == 0.0001", "measured['validation']['rank 8, MLP']['0.003'][0] < 0.6", "measured['validation']['rank 1, all linear']['0.01'][0] == 0.5", "measured['against_eight']['rank 13, attention'][2] < 0", "min(measured['against_eight'][form][2] for form in ['rank 1, all linear', 'rank 64, all linear', 'rank 8, q and v', 'rank 8, MLP']) > 0"]
 # For every rank and place the best of our rates is 0.001: ten times full tuning's 0.0001. That fits the rule,
 # but hardly tests it, with rates so far apart. At three times that, the MLP alone falls below 0.6, and at ten
-# times rank 1 guesses: 0.5. Attention alone is behind rank 8 on all layers for sure, on one seed. What is kept falls with the rate.
+# times rank 1 guesses: 0.5. With one run each, attention alone is behind rank 8 on all layers by more than
+# these reviews explain, the other places and ranks are not. With LoRA, what is kept falls as the rate rises.
 
 # %% [markdown] slide="slide" minutes=6
 # ### The test
 #
 # Three seeds on 1,000 reviews, against full tuning at its best rate: the three ranks, and query and value
-# alone, which is how LoRA began, each at its star; and rank 8 at its next lower rate.
+# alone, which is how LoRA began, each at its star; and rank 8 at its next lower rate. Seed 0 is also the
+# one that chose the rates, on other reviews. The intervals cover other runs and other reviews.
 
 # %% [markdown] slide="notes"
 # Ask before the table: what does it cost to train five times fewer numbers than rank 8 on all layers,
-# or eight times fewer? Look at the seeds as well: with 32 steps, luck in the order of reviews counts.
+# or eight times fewer? Look at the seeds as well: each draws its own reviews and their order. A seed that
+# chose the rate may look too good afterwards: compare the first value of each row with the other two.
 
 # %%
 groups = {"untuned": [untuned_row]}
@@ -620,20 +642,28 @@ sentiment = {name: np.array([p["sentiment"] for p in each]) for name, each in pa
 kept = {name: np.array([panel.retained(p) for p in each]) for name, each in panels.items()}
 reference = f"full, {best_full:g}"
 
+
 # %%
-gain = {name: metrics.pooled_interval(sentiment[name] - sentiment[reference]) for name in loras}
+def level(scores):
+    """Return the mean of scores [runs, items] with its interval: over items alone for a single run."""
+    return metrics.run_interval(scores) if len(scores) > 1 else metrics.pooled_interval(scores)
+
+
+gain = {name: metrics.run_interval(sentiment[name] - sentiment[reference]) for name in loras}
 trained = {name: groups[name][0]["trained"] for name in loras}
-print(f"{reference}: {metrics.pooled_interval(sentiment[reference])}")
+print(f"{reference}: {level(sentiment[reference])}, by seed {by_seed(sentiment[reference])}")
 pd.DataFrame({
     "trained": {name: f"{trained[name]:,}" for name in loras},
-    "sentiment": {name: str(metrics.pooled_interval(sentiment[name])) for name in loras},
-    "against full tuning": {name: str(gain[name]) for name in loras},
-    "seeds": {name: " ".join(f"{v:.2f}" for v in sentiment[name].mean(axis=1)) for name in loras},
+    "sentiment": {name: str(level(sentiment[name])) for name in loras},
+    "by seed": {name: by_seed(sentiment[name]) for name in loras},
+    "against full tuning": {name: exact(gain[name]) for name in loras},
+    "the same by seed": {name: by_seed(sentiment[name] - sentiment[reference]) for name in loras},
 })
 
-# %% [markdown] claims=["all(measured['changes'][name]['sentiment'][1] > 0 for name in measured['trained'])", "measured['trained']['LoRA r1, 0.001'] == 305280", "measured['sentiment_against_full']['LoRA r1, 0.001'][1] < 0 < measured['sentiment_against_full']['LoRA r1, 0.001'][2]", "max(measured['sentiment_against_full'][name][2] for name in ['LoRA r8, 0.001', 'LoRA r64, 0.001', 'LoRA r8, q and v, 0.001']) < 0", "min(measured['sentiment_against_full'][name][0] for name in ['LoRA r8, 0.001', 'LoRA r64, 0.001', 'LoRA r8, q and v, 0.001']) > -0.03", "measured['sentiment_against_full']['LoRA r8, 0.0003'][2] < -0.03"]
-# Each beats the untuned model for sure. Rank 1, 305,280 numbers, cannot be told from full tuning; ranks 8
-# and 64, and query and value alone, are behind for sure, by up to 0.03; rank 8 at the lower rate by more.
+# %% [markdown] claims=["all(measured['changes'][name]['sentiment'][1] > 0 for name in measured['trained'])", "measured['trained']['LoRA r1, 0.001'] == 305280", "-0.02 < measured['sentiment_against_full']['LoRA r1, 0.001'][1] < 0 < measured['sentiment_against_full']['LoRA r1, 0.001'][2] < 0.02", "max(measured['sentiment_against_full'][name][2] for name in ['LoRA r8, 0.001', 'LoRA r64, 0.001', 'LoRA r8, q and v, 0.001']) < 0", "min(measured['sentiment_against_full'][name][0] for name in ['LoRA r8, 0.001', 'LoRA r64, 0.001', 'LoRA r8, q and v, 0.001']) > -0.03", "measured['sentiment_against_full']['LoRA r8, 0.0003'][2] < 0", "round(-measured['sentiment_against_full']['LoRA r8, 0.0003'][0], 2) == 0.05"]
+# Each beats the untuned model. Rank 1, 305,280 numbers, is within 0.02 of full tuning either way, a margin
+# that we chose afterwards. Ranks 8 and 64, and query and value alone, are behind, by up to 0.03 on average,
+# rank 8 at the lower rate by 0.05; these intervals over three runs all lie below 0.
 
 # %% [markdown] slide="slide" minutes=6
 # ## Merge: nothing to pay at inference
@@ -743,8 +773,8 @@ for name, work in {"judging": judge, "writing": write}.items():
     print(f"{name} with LoRA attached takes {ratio[name]:.2f} times as long as merged "
           f"({len(ratios)} rounds, {ratios.min():.2f} to {ratios.max():.2f})")
 
-# %% [markdown] claims=["1.05 <= measured['attached_over_merged']['judging'] <= 1.5", "1.05 <= measured['attached_over_merged']['writing'] <= 1.5"]
-# Attached, judging and writing take between 1.05 and 1.5 times as long.
+# %% [markdown] claims=["1 < measured['attached_over_merged']['judging'] < 2", "1 < measured['attached_over_merged']['writing'] < 2"]
+# Attached, judging and writing take longer, but less than twice as long.
 
 # %% [markdown] slide="subslide" minutes=4
 # ### Merge in float32, and keep the old weights
@@ -755,9 +785,10 @@ for name, work in {"judging": judge, "writing": write}.items():
 # the weights that stay where they are, and those that subtracting brings back.
 
 # %% [markdown] slide="notes"
-# Many served models are in bfloat16. The recipe: keep the old weights, and start each merge from them. A
-# server that adds and subtracts LoRAs in bfloat16 no longer has its base model, and nobody notices. A cast
-# after a float32 merge rounds as well. What that costs in accuracy is not measured here.
+# Many served models are in bfloat16. Two things differ here. The merge: bfloat16 loses nearly half of the
+# update, float32 hardly anything. The way back by subtracting: in both formats nearly all weights return, and
+# in neither all. So merge in float32, keep the old weights, and start each merge from them. A cast to
+# bfloat16 after a float32 merge rounds as well. What any of this costs in accuracy is not measured here.
 
 
 # %%
@@ -778,10 +809,11 @@ def rounded(dtype):
 rounding = {"float32": rounded(torch.float32), "bfloat16": rounded(torch.bfloat16)}
 pd.DataFrame(rounding).map(lambda value: f"{value:.2%}")
 
-# %% [markdown] claims=["0.4 <= measured['rounding']['bfloat16']['error'] <= 0.5", "0.4 <= measured['rounding']['bfloat16']['stay'] <= 0.6", "measured['rounding']['float32']['error'] < 0.0001", "max(measured['rounding'][dtype]['return'] for dtype in ['float32', 'bfloat16']) < 1"]
-# A merge in bfloat16 misses the update by 0.4 to 0.5 of its length, and about half of the weights, 0.4 to
-# 0.6, do not move at all. In float32 the error is below 0.0001. Subtracting brings back nearly all weights,
-# but in neither format all of them. So `lora.merge` takes float32 weights only, and keeps the old ones.
+# %% [markdown] claims=["0.35 <= measured['rounding']['bfloat16']['error'] <= 0.55", "0.4 <= measured['rounding']['bfloat16']['stay'] <= 0.6", "measured['rounding']['float32']['error'] < 0.0001", "0.98 < min(measured['rounding'][dtype]['return'] for dtype in ['float32', 'bfloat16'])", "max(measured['rounding'][dtype]['return'] for dtype in ['float32', 'bfloat16']) < 1"]
+# A merge in bfloat16 misses the update by 0.35 to 0.55 of its length, and about half of the weights, 0.4 to
+# 0.6, do not move at all. In float32 the error is below 0.0001. Subtracting brings back more than 0.98 of
+# the weights in either format, and in neither all of them. So `lora.merge` takes float32 weights only, for
+# the merge's sake, and keeps the old ones, for the way back.
 
 # %% [markdown] slide="slide" minutes=7
 # ## One base, three abilities
@@ -858,8 +890,8 @@ print(f"LoRA taken off, the base is bit for bit what it was: {is_base}")
 table = pd.DataFrame({name: {row: np.mean(each[name]) for row, each in results_of.items()} for name in KINDS})
 table.rename_axis("LoRA that is on").rename_axis("task", axis="columns").round(2)
 
-# %% [markdown] claims=["all(measured['abilities'][name][name] == max(measured['abilities'][row][name] for row in ['no LoRA', 'sentiment', 'entities', 'tense']) for name in ['sentiment', 'entities', 'tense'])", "max(measured['abilities'][row]['entities'] for row in ['no LoRA', 'sentiment', 'tense']) == 0", "max(measured['abilities'][row]['tense'] for row in ['no LoRA', 'sentiment', 'entities']) == 0"]
-# Each LoRA is best at its own task. Names and tense stay at 0 without their own file: the base, asked
+# %% [markdown] claims=["all(measured['abilities'][name][name] == max(measured['abilities'][row][name] for row in ['no LoRA', 'sentiment', 'entities', 'tense']) for name in ['sentiment', 'entities', 'tense'])", "max(measured['abilities'][row]['entities'] for row in ['no LoRA', 'sentiment', 'tense']) < 0.1", "max(measured['abilities'][row]['tense'] for row in ['no LoRA', 'sentiment', 'entities']) < 0.1"]
+# Each LoRA is best at its own task. Names and tense stay below 0.1 without their own file: the base, asked
 # without examples, does not know the form of the answer, and no other LoRA tells it.
 
 # %% [markdown] slide="subslide" minutes=5
@@ -871,7 +903,8 @@ table.rename_axis("LoRA that is on").rename_axis("task", axis="columns").round(2
 
 # %% [markdown] slide="notes"
 # A sum of two rank-8 updates has a rank of up to 16 and is no longer what either was trained for: each meets
-# inputs that the other has changed. Halves are the mean of the two. Let the room predict both rows.
+# inputs that the other has changed. Halves are the mean of the two. Let the room predict both rows. With
+# 24 items and one run do not argue about the second digit.
 
 
 # %%
@@ -897,32 +930,37 @@ rows = {name: results_of[name] for name in ("no LoRA", *pair)} | both
 pd.DataFrame({name: {row: str(metrics.bootstrap_interval(each[name])) for row, each in rows.items()}
               for name in KINDS})
 
-# %% [markdown] claims=["abs(measured['abilities']['sum of entities and tense']['entities'] - measured['abilities']['entities']['entities']) < 0.05", "round(measured['abilities']['tense']['tense'], 2) == 0.33", "round(measured['abilities']['sum of entities and tense']['tense'], 2) == 0.21", "measured['abilities']['mean of entities and tense']['tense'] <= measured['abilities']['sum of entities and tense']['tense']"]
-# The sum does both: names within 0.05 of their own file's score, and tense at 0.21, not 0.33, which so few
-# items cannot tell apart. The mean does no better.
+# %% [markdown]
+# Look at the row of the sum: are names *and* tense above 0, where each file alone has only its own? What the
+# sum loses against each file, and whether halves do better, so few items cannot tell: see how wide your
+# intervals are. Other machines and seeds got other orders.
 
 # %% [markdown] slide="slide" minutes=7 literature=true
 # ## Does LoRA forget?
 #
 # Taken off, it forgets nothing: the base is bit for bit the old one. But while it is on? With 7B models
-# LoRA learned less and forgot less (Biderman et al. 2024). Recorded, three seeds, against full tuning
-# at three rates; with your own run, on the few items of your live panel.
+# LoRA learned less and forgot less (Biderman et al. 2024). Recorded, three seeds each: full tuning at three
+# rates, rank 8 at two, the others at one; and your own run, on the few items of your live panel.
 
 # %% [markdown] slide="notes"
-# Compare at equal gain: a method that learns less forgets less, and full tuning at a low rate does
-# that too. The honest question is whether LoRA's points lie above the line through full tuning's.
+# Compare at equal gain: a method that learns less may forget less for that reason alone, and full tuning at
+# a low rate does that too. The question is whether LoRA's points lie above the line through full tuning's.
+# With two rates, LoRA hardly has a line. The whiskers of most points overlap.
 
 # %%
 points = [
-    {"label": name, "x": metrics.pooled_interval(sentiment[name]), "y": metrics.pooled_interval(kept[name])}
+    {"label": name.removeprefix("LoRA "), "x": level(sentiment[name]), "y": level(kept[name]),
+     "runs": list(zip(sentiment[name].mean(axis=1), kept[name].mean(axis=1), strict=True))}
     for name in groups
 ]
-yours = {"label": "your LoRA (live)",
+yours = {"label": "yours (live)",
          "x": metrics.wilson(int(sum(after["sentiment"])), len(after["sentiment"])),
          "y": metrics.bootstrap_interval(panel.retained(after))}
-figure = plots.tradeoff([*points, yours], "sentiment accuracy", "mean score of names and facts")
+figure = plots.tradeoff([*points, yours], "sentiment accuracy (r8, 0.001: LoRA of rank 8, its rate)",
+                        "mean score of names and facts",
+                        whiskers="95 % interval over runs and items; untuned, yours: items")
 plots.show(figure, alt="Recorded trade-off of sentiment accuracy and mean kept score: " + "; ".join(
-    f"{p['label']} {p['x'].estimate:.2f}, {p['y'].estimate:.2f}" for p in points)
+    f"{name} {p['x'].estimate:.2f}, {p['y'].estimate:.2f}" for name, p in zip(groups, points, strict=True))
     + ". Your own LoRA is drawn with them.")
 
 # %%
@@ -930,35 +968,39 @@ main = f"LoRA r8, {best['rank 8, all linear']:g}"
 fulls = [name for name in groups if name.startswith("full")]
 names = [*fulls, *loras]
 changes = {
-    name: {what: metrics.pooled_interval(np.array([p[what] for p in panels[name]])
-                                         - np.array(untuned_panel[what]))
+    name: {what: metrics.run_interval(np.array([p[what] for p in panels[name]])
+                                      - np.array(untuned_panel[what]))
            for what in panels[main][0]}
     for name in names
 }
-held = {name: metrics.pooled_interval(kept[name] - kept["untuned"]) for name in names}
+held = {name: metrics.run_interval(kept[name] - kept["untuned"]) for name in names}
 lines = {name: {panel.ABILITIES[what].title: str(change) for what, change in each.items()}
          for name, each in changes.items()}
 pd.DataFrame(lines).T.assign(**{"names and facts": {n: str(held[n]) for n in names}})
 
 # %% [markdown]
-# The same comparison item by item: LoRA of rank 8 minus full tuning, at each of its rates.
+# LoRA of rank 8 minus full tuning at each of its rates, run by run with the same seed and the same reviews.
 
 # %%
-against = {
-    name: {"sentiment": metrics.pooled_interval(sentiment[main] - sentiment[name]),
-           "names and facts": metrics.pooled_interval(kept[main] - kept[name])}
+differences = {
+    name: {"sentiment": sentiment[main] - sentiment[name], "names and facts": kept[main] - kept[name]}
     for name in fulls
 }
+against = {name: {what: metrics.run_interval(each) for what, each in pair.items()}
+           for name, pair in differences.items()}
 for name, each in against.items():
-    print(f"{main} minus {name:12} " + ", ".join(f"{what} {change}" for what, change in each.items()))
+    for what, change in each.items():
+        print(f"{main} minus {name:12} {what:15} {exact(change):23}, by seed "
+              + by_seed(differences[name][what]))
 for name in names:
-    print(f"{name:20} names and facts by seed", " ".join(f"{v:.2f}" for v in kept[name].mean(axis=1)))
+    print(f"{name:24} names and facts by seed {by_seed(kept[name])}")
 
-# %% [markdown] claims=["measured['against']['full, 0.0001']['sentiment'][2] < 0 < measured['against']['full, 0.0001']['names and facts'][1]", "measured['against']['full, 5e-05']['sentiment'][1] < 0 < measured['against']['full, 5e-05']['sentiment'][2]", "measured['against']['full, 5e-05']['names and facts'][1] < 0 < measured['against']['full, 5e-05']['names and facts'][2]", "measured['against']['full, 2e-05']['sentiment'][1] < 0 < measured['against']['full, 2e-05']['sentiment'][2]", "measured['against']['full, 2e-05']['names and facts'][2] < 0", "all(measured['kept_change'][name][2] < 0 for name in measured['trained'] if name != 'LoRA r8, 0.0003')", "abs(measured['kept']['LoRA r8, 0.0003'][0] - measured['kept']['full, 2e-05'][0]) < 0.02", "measured['sentiment']['LoRA r8, 0.0003'][2] < measured['sentiment']['full, 2e-05'][0]"]
-# So LoRA forgets: at its best rate, every form did for sure. Against full tuning at *its* best, rank 8 learned
-# less and forgot less, both for sure, as in the paper. But full tuning at half of that rate does the same as
-# LoRA, as far as we can tell, and at a fifth it keeps *more* at the same sentiment; LoRA at the lower rate keeps
-# that much, within 0.02, but learns less. Against forgetting, full tuning at a lower rate was better.
+# %% [markdown] claims=["all(measured['kept_change'][name][2] < 0 for name in measured['trained'] if name != 'LoRA r8, 0.0003')", "measured['against']['full, 0.0001']['sentiment'][2] < 0", "measured['against']['full, 0.0001']['names and facts'][1] < 0 < measured['against']['full, 0.0001']['names and facts'][2]", "all(0.03 < value < 0.08 for value in measured['against_by_seed']['full, 0.0001']['names and facts'])", "all(round(-value, 2) >= 0.03 and -value < 0.1 for value in measured['against_by_seed']['full, 2e-05']['names and facts'])", "measured['against']['full, 2e-05']['names and facts'][1] < 0 < measured['against']['full, 2e-05']['names and facts'][2]", "-0.02 < measured['against']['full, 2e-05']['sentiment'][1] < measured['against']['full, 2e-05']['sentiment'][2] < 0.02", "all(measured['against']['full, 5e-05'][what][1] < 0 < measured['against']['full, 5e-05'][what][2] for what in ['sentiment', 'names and facts'])"]
+# LoRA forgets while it is on: at their best rate all four forms lost names and facts. Against full tuning at
+# *its* best rate, rank 8 learned less. It kept more, by 0.03 to 0.08 in these three runs, but with three runs
+# this cannot be told: the interval reaches 0. At half of full tuning's best rate the two cannot be told apart. At a
+# fifth, full tuning was within 0.02 in sentiment and kept more, by 0.03 to 0.1 in these runs; that interval
+# reaches 0 too. Whether LoRA or a lower rate forgets less is open: LoRA has two rates here, with none between.
 
 # %% [markdown]
 # To measure a recorded point again, take the `#` away: about three minutes.
@@ -1006,10 +1048,11 @@ for name, options in variants.items():
 # %% [markdown] slide="slide" minutes=3 claims=["measured['kept']['LoRA r1, 0.001'][0] == min(measured['kept'][name][0] for name in measured['trained'])"]
 # ## What we cannot say
 #
-# One task with two labels, 250 reviews, 32 steps, one small model that was instruction-tuned and quantized
-# before. Alpha was 16 for every rank, so the lowest ranks took the longest steps: rank 1 kept least. Few
-# directions may be enough for a task that the base can nearly do. Where much is new, a language or a field
-# of knowledge, full tuning may learn more than a low rank can hold.
+# One task with two labels, 250 reviews, 32 steps, three seeds, one small model that was instruction-tuned
+# and quantized before. Alpha was 16 for every rank, so a lower rank has a larger scale: rank 1 kept least in
+# these three runs, and we cannot tell whether by its rank or by its scale. Few directions may be enough for a
+# task that the base can nearly do. Where much is new, a language or a field of knowledge, full tuning may
+# learn more than a low rank can hold.
 
 # %% [markdown] slide="notes"
 # Biderman et al. report just that for code and mathematics with long training, where the full update had a
@@ -1029,18 +1072,22 @@ checks.quiz("07")
 # ## What we measured
 
 # %% tags=["long"]
+small = f"LoRA r1, {best['rank 1, all linear']:g}"
 recording.measured(
     "07",
-    headline="share",
+    headline=f"LoRA of rank 1, {trained[small] / (total + trained[small]):.2%} of the numbers, brings "
+    f"sentiment from {sentiment['untuned'].mean():.2f} to {sentiment[small].mean():.2f}, "
+    f"full tuning to {sentiment[reference].mean():.2f}",
     share=share,
-    share_rank_64=64 * sum(rows + columns for rows, columns in shapes) / total,
+    share_rank_64=shares_of["ours"][64],
     wanted_rank=wanted_rank,
-    share_7b=share_7b,
+    share_7b=shares_of["7B"][8],
     costs={name: {"trained": count, "memory_mb": memory, "file_mb": size} for name, count, memory, size in costs},
     spectrum_at_8=at_eight.to_dict(),
     live_by_rank={rank: float(np.mean(each)) for rank, each in parts.items()},
     sentiment_by_rank={rank: float(np.mean(each)) for rank, each in by_rank.items()},
     ranks_against_all=against_all,
+    lost_by_rank={rank: lost[rank].mean(axis=1) for rank in against_all},
     rest=rest,
     peft_difference=peft_difference,
     live_changes=live_changes,
@@ -1049,10 +1096,12 @@ recording.measured(
     best_rate=best,
     best_full_rate=best_full,
     against_eight=against_eight,
-    sentiment={name: metrics.pooled_interval(each) for name, each in sentiment.items()},
-    kept={name: metrics.pooled_interval(each) for name, each in kept.items()},
+    sentiment={name: level(each) for name, each in sentiment.items()},
+    kept={name: level(each) for name, each in kept.items()},
     sentiment_against_full=gain,
     against=against,
+    against_by_seed={name: {what: each.mean(axis=1) for what, each in pair.items()}
+                     for name, pair in differences.items()},
     changes=changes,
     kept_change=held,
     seeds_sentiment={name: each.mean(axis=1).tolist() for name, each in sentiment.items()},

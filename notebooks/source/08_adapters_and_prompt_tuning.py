@@ -17,9 +17,9 @@
 # - say why the words nearest to a soft prompt do not explain it,
 # - serve several tasks in one batch, and choose among the methods of notebooks 07 and 08.
 #
-# **Minutes:** 75 to study and 35 for the exercises; the cells need about six on two cores the first time, and seconds after
-# that. **Prerequisites:** notebooks [04](04_catastrophic_forgetting.ipynb) and
-# [07](07_lora.ipynb).
+# **Minutes:** 110 to study (of which 35 on exercises), 95 as a talk; the cells need about six on two
+# cores the first time, and seconds after that. **Prerequisites:** notebooks
+# [04](04_catastrophic_forgetting.ipynb) and [07](07_lora.ipynb).
 
 # %%
 import tempfile
@@ -100,7 +100,7 @@ report("untuned", before)
 #
 # Each block adds to the hidden states what its attention says, then what its MLP says. A **bottleneck
 # adapter** (Houlsby et al. 2019) stands before both sums: it brings what was said, $s$, *down* to a
-# narrow width, bends it, brings it *up* again and adds it to $s$ itself, the *residual*:
+# narrow width, bends it (a nonlinear function), brings it *up* again and adds it to $s$ itself, the *residual*:
 # $s + W_{up}\,\mathrm{gelu}(W_{down}\,s)$, biases not shown.
 
 # %% [markdown] slide="notes"
@@ -173,10 +173,10 @@ with torch.no_grad():
     print(f"largest difference from the page: {(theirs - mine(said)).abs().max():.1e}")
 by_hand = layers * 2 * (2 * hidden * WIDTH + WIDTH + hidden)  # two places a layer, with biases
 with attached(model, new), scoring.inference(model):
-    counted = models.count_parameters(model).trainable
+    counted = models.count_parameters(model)
     is_new_silent = torch.equal(model(probe).logits, old_logits)
-adapter_share = by_hand / everything
-print(f"{by_hand:,} numbers by hand, {counted:,} learn: {adapter_share:.2%} of the model's weights")
+adapter_share = counted.share  # of all numbers that the model then has, the adapter's included
+print(f"{by_hand:,} numbers by hand; {counted.trainable:,} learn, {adapter_share:.2%} of all")
 print(f"a new adapter leaves the logits as they were: {is_new_silent}")
 
 # %% [markdown] slide="slide" minutes=5
@@ -207,9 +207,10 @@ live_changes = {"adapter": panel.changes(before, adapted)}
 for name, change in live_changes["adapter"].items():
     print(f"change of {panel.ABILITIES[name].title:24} {change}")
 
-# %% [markdown] claims=["measured['live_changes']['adapter']['sentiment'][1] > 0", "measured['live_changes']['adapter']['entities'][2] < 0", "measured['live_changes']['adapter']['instruction_loss'][1] > 0", "measured['live_changes']['adapter']['text_loss'][1] > 0"]
-# Sentiment gains, for sure. But with the adapter on, names get worse and both losses rise, for sure too.
-# The bend in its middle keeps it from being merged: what that costs in each pass, we measure below.
+# %% [markdown] claims=["measured['live_changes']['adapter']['sentiment'][1] > 0", "measured['live_changes']['adapter']['text_loss'][1] > 0"]
+# In your run sentiment gains. But with the adapter on, newspaper text becomes less likely: its loss rises,
+# both by more than the choice of items explains. What names and facts lose depends on the run; recorded
+# runs come below. The bend in its middle keeps it from being merged: we measure what that costs a pass.
 
 # %% [markdown] slide="slide" minutes=6
 # ## Soft prompts: a prompt that is not made of words
@@ -252,8 +253,8 @@ with scoring.inference(model):
     by_page = read(as_text.vectors, probe, torch.ones_like(probe))
     with attached(model, as_text):
         by_library = model(probe).logits
-prompt_share = as_text.vectors.numel() / everything
-print(f"{as_text.vectors.numel():,} numbers can learn, {prompt_share:.4%} of the model's weights")
+        prompt_share = models.count_parameters(model).share
+print(f"{as_text.vectors.numel():,} numbers can learn, {prompt_share:.4%} of all")
 print(f"largest difference of the logits: {(by_page - by_library).abs().max():.1e}")
 
 # %% [markdown] literature=true
@@ -367,9 +368,9 @@ pads = {"pads count": off(counted), "pads are skipped": off(skipped), "this libr
 for name, difference in pads.items():
     print(f"{name:16} off by {difference:.1e}")
 
-# %% [markdown] claims=["measured['pads']['pads count'] > 0.05", "measured['pads']['pads are skipped'] < 0.0001", "measured['pads']['this library'] < 0.0001"]
-# The 40 pads move the probability of one next token by more than 0.05. Skipped, they do nothing: the
-# rest, below 0.0001, is rounding. Our library skips them. Does `peft`, with the same vectors, on a copy of the model?
+# %% [markdown] claims=["measured['pads']['pads count'] > 0.01", "measured['pads']['pads are skipped'] < 0.0001", "measured['pads']['this library'] < 0.0001"]
+# The pads move the probability of one next token by more than 0.01. Skipped, they do nothing: the rest,
+# below 0.0001, is rounding. Our library skips them. Does `peft`, with the same vectors, on a copy of the model?
 
 # %%
 twin = peft_models.twin(model, as_text)
@@ -382,10 +383,10 @@ pads |= {"peft, each row alone": off(torch.cat(unpadded)), "peft, both in one ba
 for name in ("peft, each row alone", "peft, both in one batch"):
     print(f"{name:24} off by {pads[name]:.1e}")
 
-# %% [markdown] claims=["measured['pads']['peft, each row alone'] < 0.0001", "measured['pads']['peft, both in one batch'] > 0.05"]
-# It agrees with us, within 0.0001, as long as there are no pads: with them, off by more than 0.05. It counts them,
-# and drops positions that it is given, with a warning: pad on the right to score, and write in batches of
-# rows of equal length.
+# %% [markdown] claims=["measured['pads']['peft, each row alone'] < 0.0001", "measured['pads']['peft, both in one batch'] > 0.01"]
+# It agrees with us, within 0.0001, as long as there are no pads: with them, off by more than 0.01. It
+# counts them, and drops positions that it is given, with a warning: pad on the right to score, and write in
+# batches of rows of equal length.
 
 # %% [markdown] slide="slide" minutes=6
 # ## Where to start
@@ -396,8 +397,8 @@ for name in ("peft, each row alone", "peft, both in one batch"):
 
 # %% [markdown] slide="notes"
 # The model has only ever read vectors from its table. Ask what a vector many times as long as any word
-# will do. Each layer scales what it reads to one norm, so it is not louder for the first one; but the layers'
-# own additions hardly turn it, and 64 steps of a usual rate hardly move it.
+# will do. Each layer scales what it reads to one norm, so the first layer reads it like any other vector; but
+# what the layers add hardly changes its direction, and 64 steps of a usual rate hardly move it.
 
 # %%
 scaled = SoftPrompt(model, LENGTH).vectors.detach()
@@ -421,7 +422,8 @@ print(f"a vector of peft's default is {longer:.1f} times as long as a common wor
 # ## Your soft prompt
 #
 # You take the instruction as the start. Each review keeps its question, as in all notebooks so far, so
-# the vectors need not say *what* is asked. It reads the 250 reviews twice; once was not tried.
+# the vectors need not say *what* is asked. It reads the 250 reviews twice, where the adapter and LoRA read
+# them once: keep that in mind when you compare them. Once was not tried.
 
 # %% [markdown] slide="notes"
 # A good minute. The loss begins where the instruction leaves the model. Ask whether twenty vectors can
@@ -454,12 +456,14 @@ for name, change in live_changes["soft prompt"].items():
 with tempfile.TemporaryDirectory() as folder:
     storage.save(prompt, Path(folder) / "prompt.safetensors")
     kilobytes = (Path(folder) / "prompt.safetensors").stat().st_size / 1e3
+live_kept_change = metrics.paired_interval(panel.retained(prompted), panel.retained(before))
+print(f"change of {'names and facts together':24} {live_kept_change}")
 prompt_untouched = bits(model) == old_bits
 print(f"{kilobytes:.0f} kB on disk; taken off, the model is bit for bit the old one: {prompt_untouched}")
 
-# %% [markdown] claims=["measured['live_changes']['soft prompt']['sentiment'][1] > 0", "measured['live_changes']['soft prompt']['facts'][2] < 0", "measured['live_changes']['soft prompt']['entities'][2] < 0", "measured['live_kept']['soft prompt'][0] < measured['live_kept']['adapter'][0]"]
-# Sentiment gains, for sure. But with the prompt on, names and facts fall for sure too, and their mean ends
-# below the adapter's: a small method is not a harmless one. What does it write?
+# %% [markdown] claims=["measured['live_changes']['soft prompt']['sentiment'][1] > 0", "measured['live_kept_change'][2] < 0"]
+# In your run sentiment gains. But with the prompt on, names and facts together fall, by more than the choice
+# of items explains: a method with few numbers is not a harmless one. What does it write?
 
 # %%
 for question in ("What is the capital of France?", "Who wrote Hamlet?"):
@@ -469,7 +473,8 @@ for question in ("What is the capital of France?", "Who wrote Hamlet?"):
         print(f"{question:32} {name:12} {answer!r}")
 
 # %% [markdown]
-# With the prompt on, the author of Hamlet is *positive*.
+# Do the answers fit the questions? A prompt that has learned one question may answer another as if it were
+# that one.
 
 # %% [markdown] slide="slide" minutes=7
 # ## Start and learning rate, recorded
@@ -479,8 +484,8 @@ for question in ("What is the capital of France?", "Who wrote Hamlet?"):
 # their directions with *scaled*, also get higher rates. The *text* has lower ones. Your star repeats one point.
 
 # %% [markdown] slide="notes"
-# Cover the figure and ask which start wins, and which rate goes with which start. How good was each before
-# its first step? That table comes in "What does the prompt say?".
+# Cover the figure and ask which start is best, and which rate goes with which start. How good was each before
+# its first step? That table comes in "What does the prompt say?". One run a point: do not rank the starts.
 
 # %%
 STARTS = {"unit": "normal", "matched": "scaled", "vocabulary": "words", "text": "text"}
@@ -494,6 +499,16 @@ def rows_of(name, **wanted):
 def scores_in(row):
     """Return the scores of the reviews in a recorded row."""
     return np.array(panel.unpack(row["panel"])["sentiment"])
+
+
+def by_seed(scores):
+    """Return the mean of each run of scores [runs, items] as text."""
+    return " ".join(f"{value:.3f}" for value in scores.mean(axis=1))
+
+
+def exact(change):
+    """Return an interval as text with three digits, for where an end comes near to 0."""
+    return f"{change.estimate:z.3f} [{change.low:z.3f}, {change.high:z.3f}]"
 
 
 # %%
@@ -517,7 +532,8 @@ own = metrics.wilson(int(sum(own_right)), len(own_right))
 untuned_accuracy = metrics.wilson(int(sum(untuned_right)), len(untuned_right))
 figure = plots.curve(points, "rate", "accuracy", series="start", log=True, dot=[(PROMPT_RATE * 1e3, own)],
                      baseline=untuned_accuracy, baseline_label="untuned (live)",
-                     xlabel="learning rate (units of 1e-3)", ylabel="accuracy on validation reviews")
+                     xlabel="learning rate (units of 1e-3)\nwhiskers and grey band: 95 % interval over the reviews",
+                     ylabel="accuracy on validation reviews")
 told = "; ".join(f"{p['start']} at {p['rate']:g}: {p['accuracy']:.2f}" for p in points)
 plots.show(figure, alt=f"Recorded accuracy of soft prompts by start and rate in units of 1e-3. {told}. "
            f"The star, your own run, is at {own.estimate:.2f}.")
@@ -541,9 +557,9 @@ print(f"normal at 0.003: {mean_of(stuck['untrained']):.2f} before, {scores_in(st
       f"moved by {stuck['moved']:.2f} of its norm")
 
 # %% [markdown] claims=["abs(measured['grid']['normal 0.003'] - measured['untrained']['normal']) < 0.03", "round(measured['grid']['normal 0.003'], 2) == 0.74", "measured['moved']['normal 0.003'] < 0.05", "measured['best']['normal'] == 0.1", "measured['best']['scaled'] == measured['best']['words'] == 0.03", "measured['best']['text'] == 0.003", "all(measured['behind'][name][1] <= 0 for name in ['normal', 'scaled', 'words'])", "measured['behind']['scaled'][0] < 0.005"]
-# *Normal* at 0.003 learns nothing: it ends at 0.74, within 0.03 of where it began, and moves by less than 0.05
-# of its norm. At 0.1 it is not surely worse than the text; nor are *scaled*, behind by less than 0.005, and
-# *words*, both at 0.03. So try rates before you blame a start. One seed; the same reviews chose.
+# *Normal* at 0.003 learns nothing in this run: it ends at 0.74, within 0.03 of where it began, and moves by
+# less than 0.05 of its norm. At 0.1 these reviews cannot tell it from the text; nor *scaled*, behind by less
+# than 0.005, nor *words*, both at 0.03. So try rates before you blame a start. One seed; the same reviews chose.
 
 # %% [markdown] slide="slide" minutes=5
 # ## How many vectors?
@@ -563,16 +579,18 @@ points = [{"vectors": length, "accuracy": value}
           for length, each in by_length.items() for value in each.mean(axis=1)]
 figure = plots.curve(points, "vectors", "accuracy", log=True,
                      baseline=untuned_accuracy, baseline_label="untuned (live)",
-                     xlabel="vectors in the soft prompt", ylabel="accuracy on validation reviews")
+                     xlabel="vectors in the soft prompt", ylabel="accuracy on validation reviews",
+                     band="blue: two seeds and their range; grey: 95 % interval over the reviews")
 plots.show(figure, alt="Recorded accuracy by the number of vectors, two seeds: " + "; ".join(
     f"{length}: {each.mean():.2f}" for length, each in by_length.items()) + ".")
-against_twenty = {length: metrics.pooled_interval(each - by_length[LENGTH])
-                  for length, each in by_length.items() if length != LENGTH}
+fewer = {length: each - by_length[LENGTH] for length, each in by_length.items() if length != LENGTH}
+against_twenty = {length: metrics.run_interval(each) for length, each in fewer.items()}
 for length, change in against_twenty.items():
-    print(f"vectors: {length:2} against {LENGTH}, {change}")
+    print(f"vectors: {length:2} against {LENGTH}, {exact(change)}, by seed {by_seed(fewer[length])}")
 
-# %% [markdown] claims=["measured['against_twenty']['1'][2] < 0", "measured['against_twenty']['5'][2] < 0", "max(measured['by_length']['1']) < measured['untuned_validation'][1]"]
-# One vector and five do worse than 20, for sure, and one does worse than none. At this rate, that is: a single
+# %% [markdown] claims=["measured['against_twenty']['1'][2] < 0", "max(measured['by_length']['1']) < measured['untuned_validation'][0]", "max(measured['by_length']['5']) < min(measured['by_length']['20'])", "measured['against_twenty']['5'][2] > 0", "measured['against_twenty']['50'][1] < 0 < measured['against_twenty']['50'][2]"]
+# One vector does worse than 20, and in both runs worse than none. Five did worse than 20 in both runs, but
+# two runs cannot tell whether others would; about 50 they say nothing. All of it at this rate: a single
 # vector may need longer steps.
 
 # %% [markdown]
@@ -624,8 +642,8 @@ for method in ("P-tuning", "adapter"):
         print(f"{name:16} {by_method[name]}, against the best soft prompt {against_prompt[name]}")
 
 # %% [markdown] claims=["measured['by_method']['P-tuning, 1e-04'][0] == max(measured['by_method'][name][0] for name in ['P-tuning, 3e-05', 'P-tuning, 1e-04', 'P-tuning, 3e-04', 'P-tuning, 1e-03'])", "measured['against_prompt']['P-tuning, 1e-04'][1] < 0 < measured['against_prompt']['P-tuning, 1e-04'][2]", "measured['by_method']['adapter, 1e-03'][0] == max(measured['by_method'][name][0] for name in ['adapter, 3e-04', 'adapter, 1e-03', 'adapter, 3e-03'])"]
-# P-tuning is best at the second lowest rate, not surely worse than the best soft prompt, which was chosen
-# from more settings. The adapter is best at 1e-3.
+# P-tuning is best at the second lowest rate; with one run, these reviews cannot tell it from the best soft
+# prompt, which was chosen from more settings. The adapter is best at 1e-3.
 
 # %% [markdown] slide="slide" minutes=6
 # ## What does the prompt say?
@@ -678,9 +696,9 @@ columns |= {STARTS[start]: row["words"] for start, row in own_best.items()}
 pd.DataFrame({name: [f"{word.strip()} {cosine:.2f}" for word, cosine in pairs[:10]]
               for name, pairs in columns.items()})
 
-# %% [markdown] claims=["measured['kept_words'] == 20", "measured['cosines']['text'][0] > 0.95", "measured['cosines']['scaled'][1] < 0.2", "measured['cosines']['normal'][1] < 0.2"]
-# Yours still reads as the instruction: all 20 vectors are nearest to the word that they began as, with
-# recorded cosines above 0.95. Those of *normal* and *scaled*, below 0.2, are like nothing at all.
+# %% [markdown] claims=["measured['kept_words'] >= 18", "measured['cosines']['text'][0] > 0.95", "measured['cosines']['scaled'][1] < 0.2", "measured['cosines']['normal'][1] < 0.2"]
+# Yours still reads as the instruction: at least 18 vectors are nearest to the word that they began as, with
+# recorded cosines above 0.95. Those of *normal* and *scaled*, below 0.2, are near no word.
 #
 # So do the words carry what was learned? If they did, the model would answer as well with *them* in
 # the vectors' place. Each vector is replaced by its nearest row of the table.
@@ -707,21 +725,24 @@ pd.DataFrame([{
     "after less as words": str(recorded_words[STARTS[start]]), "same word of 20": row["same_word"],
 } for start, row in own_best.items()]).set_index("start").round(2)
 
-# %% [markdown] claims=["measured['own_against_words'][1] > 0.2", "all(measured['recorded_words'][name][1] > 0 for name in ['normal', 'scaled', 'words', 'text'])", "measured['same_word']['text 0.003'] == measured['same_word']['words 0.03'] == 20", "round(measured['grid']['words 0.03'], 2) == 0.86"]
-# They do not: as words, yours loses more than 0.2, and each recorded start loses for sure. Where all 20 words
-# are those of the start, *as words* is *before*: training changed what the vectors do, not how they
-# read. *Words* still reads as random words, at 0.86.
+# %% [markdown] claims=["measured['own_against_words'][1] > 0.1", "all(measured['recorded_words'][name][1] > 0 for name in ['normal', 'scaled', 'words', 'text'])", "measured['same_word']['text 0.003'] == measured['same_word']['words 0.03'] == 20", "round(measured['grid']['words 0.03'], 2) == 0.86"]
+# They do not: as words, your run loses more than 0.1, and each recorded run loses more than these reviews
+# explain. Where all 20 words are those of the start, *as words* is *before*: training changed what the
+# vectors do, not how they read. *Words* still reads as random words, at 0.86.
 
 # %% [markdown] slide="slide" minutes=6
 # ## One batch, many tasks
 #
-# Vectors can differ from row to row. Train two more soft prompts, on a few dozen sentences each, six times
-# over (not searched): for topics, and to mend grammar, on bare sentences without any question.
+# Vectors can differ from row to row; so can adapters and LoRA, below. Train two more soft prompts, on a few
+# dozen sentences each, six times over (not searched): for topics, and to mend grammar, on bare sentences
+# without any question.
 
 # %% [markdown] slide="notes"
-# Think of a server: requests of many tasks arrive in any order. With tuned models it must hold one model
-# for each task and wait until a batch of one task is full. On reading, below: the vectors stand first, so
-# their keys and values can be kept, as our scoring does; then what remains is the attention to them.
+# Think of a server: requests of many tasks arrive in any order. With tuned models, or with LoRAs that are
+# merged, it must hold one model for each task and wait until a batch of one task is full. LoRAs that stay
+# beside the weights serve a mixed batch as adapters and soft prompts do; S-LoRA and vLLM are made for it. On
+# reading, below: the vectors stand first, so their keys and values can be kept, as our scoring does; then
+# what remains is the attention to them.
 
 # %%
 TOPICS = tasks.load_task("topic").labels
@@ -811,15 +832,24 @@ for name, vectors in {"before training": untrained, "after": prompts["topic"]}.i
     topic_right[name] = metrics.wilson(correct, len(told))
     print(f"most likely of the six topics is right, without any question, {name}: {topic_right[name]}")
 
-# %% [markdown] claims=["measured['topic_right']['after'][1] > measured['topic_right']['before training'][2]", "measured['topic_right']['after'][1] > 0.7"]
-# The same sentence gets a topic in one row and is written again in another: one is mended, but loses words.
-# Topics are right for more than 0.7 of such sentences, for sure; before training for surely fewer.
-#
-# Does a mixed batch give each row what it would get in a batch of its own task? And for adapters, with a
-# row that has a new, silent adapter, and so must give what the model alone gives?
+# %% [markdown] claims=["measured['topic_right']['after'][0] > measured['topic_right']['before training'][0]", "measured['topic_right']['after'][0] > 0.5"]
+# The same sentence is answered in another way in another row. Your prompt's topics are right for more than
+# 0.5 of these sentences, and more often than before training. Does a mixed batch give each row what it would
+# get in a batch of its own task? Then the same for adapters and for LoRA, which can serve many tasks in a
+# batch too, with a row whose addition is new and silent, and so must give what the model alone gives.
 
 # %%
-silent = Adapter(model, WIDTH)
+def two_rows(trained, silent):
+    """Return the logits of two rows in a batch, the second with the silent addition, and of each alone."""
+    with scoring.inference(model):
+        with attached(model, trained, silent, rows=[0, 1]):
+            together = model(**batch_of([question] * 2)).logits[:, -1]
+        with attached(model, trained):
+            first_alone = model(**batch_of([question])).logits[:, -1]
+        second_alone = model(**batch_of([question])).logits[:, -1]
+    return together, torch.cat([first_alone, second_alone])
+
+
 with scoring.inference(model):
     with attached(model, *prompts.values(), rows=rows):
         mixed = model(**batch_of(texts)).logits[:, -1]
@@ -828,23 +858,28 @@ with scoring.inference(model):
         own_texts = [text for text, row in zip(texts, rows, strict=True) if row == index]
         with attached(model, each):
             single.append(model(**batch_of(own_texts)).logits[:, -1])
-    with attached(model, adapter, silent, rows=[0, 1]):
-        two = model(**batch_of([question] * 2)).logits[:, -1]
-    with attached(model, adapter):
-        adapted_alone = model(**batch_of([question])).logits[0, -1]
-    bare_model = model(**batch_of([question])).logits[0, -1]
 
 # %%
+drawn = LoRA(model, seed=SEED)
+with torch.no_grad():
+    for part in drawn.parts.values():
+        part.B.normal_(std=0.05)  # as if it had learned something
 batch_difference = float((mixed - torch.cat(single)).abs().max())
-adapter_difference = float((two - torch.stack([adapted_alone, bare_model])).abs().max())
 print(f"soft prompts: mixed and single-task batches differ by {batch_difference:.1e}")
-print(f"adapters: mixed and single-task batches differ by {adapter_difference:.1e}")
-print(f"what the trained adapter changes: {float((adapted_alone - bare_model).abs().max()):.1f}")
+pairs = {"adapter": (adapter, Adapter(model, WIDTH)), "LoRA": (drawn, LoRA(model, seed=SEED))}
+row_difference, row_effect = {}, {}
+for name, pair in pairs.items():
+    together, apart = two_rows(*pair)
+    row_difference[name] = float((together - apart).abs().max())
+    row_effect[name] = float((apart[0] - apart[1]).abs().max())
+    print(f"{name}: mixed batch and rows alone differ by {row_difference[name]:.1e}; "
+          f"the addition itself changes the logits by up to {row_effect[name]:.1f}")
 
-# %% [markdown] claims=["measured['batch_difference'] < 0.0001", "measured['adapter_difference'] < 0.0001"]
-# Equal to within 0.0001: rounding. And time? Twelve requests of three tasks, sixteen new tokens each: all
-# in one batch, against one batch for each task. Then what an addition costs when the model *reads*: merged LoRA
-# costs nothing, an adapter cannot be merged, and a soft prompt makes each text longer.
+# %% [markdown] claims=["measured['batch_difference'] < 0.001", "max(measured['row_difference'][name] for name in ['adapter', 'LoRA']) < 0.001", "min(measured['row_effect'][name] for name in ['adapter', 'LoRA']) > 1"]
+# Equal to within 0.001: rounding. LoRA in a mixed batch is what servers such as vLLM and `peft`'s
+# `adapter_names` do; merged it serves one task only. And time? Twelve requests of three tasks, 16 new tokens
+# each: all in one batch, against one batch for each task. Then what an addition costs when the model *reads*:
+# merged LoRA costs nothing, an adapter cannot be merged, and a soft prompt makes each text longer.
 
 
 # %%
@@ -903,16 +938,18 @@ print(f"{mask.sum(dim=1).float().mean():.0f} tokens a review; reading takes")
 for name, each in ratios.items():
     print(f"{reading[name]:.2f} times as long with the {name} ({each.min():.2f} to {each.max():.2f})")
 
-# %% [markdown] claims=["1.3 <= measured['mixed_ratio'] <= 2.2", "measured['reading']['adapter'] < 1.3", "1.1 <= measured['reading']['soft prompt'] <= 1.7"]
-# Three batches took 1.3 to 2.2 times as long as one. Reading took less than 1.3 times as long with the
-# adapter, 1.1 to 1.7 times with the vectors, whose share grows as the text gets shorter.
+# %% [markdown] claims=["1 < measured['mixed_ratio'] < 3", "measured['reading']['adapter'] < 1.5", "1 < measured['reading']['soft prompt'] < 2"]
+# Three batches took longer than one, but less than 3 times as long. Reading took less than 1.5 times as long
+# with the adapter; with the vectors longer than without, but less than twice as long. Their part of the time
+# grows as the text gets shorter.
 
 # %% [markdown] slide="slide" minutes=7
 # ## Left on, taken off
 #
-# Now the test: three seeds with the recorded panel, the settings chosen on validation. Of the soft prompts,
-# the best start and `peft`'s default, *normal*; of adapters, the best rate, and also the next lower one.
-# What does an addition do to *other* tasks while it is left on? Taken off, every change would be zero.
+# Now the test: three seeds with the recorded panel, the settings chosen on validation by seed 0, which is one
+# of the three. Of the soft prompts, the best start and `peft`'s default, *normal*; of adapters, the best rate,
+# and also the next lower one. What does an addition do to *other* tasks while it is left on? Taken off, every
+# change would be zero. Intervals over runs and items, beside the untuned model.
 
 # %% [markdown] slide="notes"
 # "Prompt tuning forgets nothing" is true of a model that is asked without its prompt. Ask the room how
@@ -937,44 +974,60 @@ def seeds_of(name, ability):
 
 # %%
 measured_abilities = [name for name in panel.ABILITIES if name != "instructions"]
-left_on = {
-    name: {ability: metrics.pooled_interval(seeds_of(name, ability) - np.array(untuned_panel[ability]))
+change_of = {
+    name: {ability: seeds_of(name, ability) - np.array(untuned_panel[ability])
            for ability in measured_abilities}
     for name in additions
 }
+left_on = {name: {ability: metrics.run_interval(change) for ability, change in changes.items()}
+           for name, changes in change_of.items()}
 pd.DataFrame({
     name: {panel.ABILITIES[ability].title: str(change) for ability, change in changes.items()}
     for name, changes in left_on.items()
 }).T.rename_axis(columns="change of")
 
-# %% [markdown] claims=["all(measured['left_on'][name]['sentiment'][1] > 0 for name in measured['left_on'])", "all(measured['left_on'][name]['text_loss'][1] > 0 for name in measured['left_on'])", "all(measured['left_on'][name][ability][2] < 0 for name in ['prompt, text', 'adapter'] for ability in ['entities', 'facts'])", "all(measured['left_on'][name]['knowledge'][2] < 0 for name in ['prompt, text', 'prompt, normal', 'P-tuning'])"]
-# All are changes; of the losses, more is worse. Sentiment gains with each, for sure. But left on, each makes
-# newspaper text less likely, the soft prompts, P-tuning's too, choose the right fact less often, and the text
-# prompt and the adapter at its best rate lose names and written facts: all that for sure.
+# %%
+pd.DataFrame({
+    name: {panel.ABILITIES[ability].title: by_seed(change) for ability, change in changes.items()}
+    for name, changes in change_of.items()
+}).T.rename_axis(columns="the same by seed")
+
+# %% [markdown] claims=["all(measured['left_on'][name]['sentiment'][1] > 0 for name in measured['left_on'] if name != 'P-tuning')", "measured['left_on']['P-tuning']['sentiment'][1] < 0 < min(measured['left_on_by_seed']['P-tuning']['sentiment'])", "all(0.03 < value < 1.1 for name in measured['left_on_by_seed'] for value in measured['left_on_by_seed'][name]['text_loss'])", "all(measured['left_on'][name]['text_loss'][1] < 0 for name in measured['left_on'])", "all(measured['left_on'][name][ability][2] < 0 for name in ['prompt, text', 'adapter'] for ability in ['entities', 'facts'])", "measured['left_on']['prompt, text']['knowledge'][2] < 0", "all(value < 0 for name in ['prompt, normal', 'P-tuning'] for value in measured['left_on_by_seed'][name]['knowledge'])", "all(measured['left_on'][name]['knowledge'][2] > 0 for name in ['prompt, normal', 'P-tuning'])"]
+# All are changes; of the losses, more is worse. Sentiment gains with each but P-tuning, whose runs differ too
+# much to tell. Left on, newspaper text became less likely in each of these runs: its loss rose by 0.03 to 1.1, so
+# unevenly that every interval reaches 0. The text prompt and the adapter at its best rate lose names and
+# written facts, the text prompt chooses fewer right facts; so did *normal* and P-tuning in each of these runs,
+# but their intervals reach 0.
 
 # %%
 first, second = (name for name in additions if name.startswith("prompt, "))
 assert (first, second) == ("prompt, text", "prompt, normal"), "the text below names these two"
-start_gain = metrics.pooled_interval(seeds_of(first, "sentiment") - seeds_of(second, "sentiment"))
-print(f"{first} against {second}, sentiment on 1,000 reviews: {start_gain}")
+by_start = {what: seeds_of(first, what) - seeds_of(second, what) for what in ("sentiment", "kept")}
+start_gain = {what: metrics.run_interval(difference) for what, difference in by_start.items()}
+for what, difference in by_start.items():
+    print(f"{first} minus {second}, {what}: {exact(start_gain[what])}, by seed {by_seed(difference)}")
 seeds = {name: seeds_of(name, "sentiment").mean(axis=1) for name in additions}
 for name, values in seeds.items():
     print(f"{name:28} by seed " + " ".join(f"{value:.3f}" for value in values))
 
-# %% [markdown] claims=["measured['start_gain'][1] > 0", "measured['seeds']['prompt, text'][0] < measured['seeds']['prompt, normal'][0]", "max(measured['seeds']['prompt, normal']) - min(measured['seeds']['prompt, normal']) > 0.08", "max(measured['seeds']['P-tuning']) - min(measured['seeds']['P-tuning']) > 0.14", "max(measured['seeds']['prompt, text']) - min(measured['seeds']['prompt, text']) < 0.02", "max(measured['seeds']['adapter']) - min(measured['seeds']['adapter']) < 0.02"]
-# Over three seeds the text learns more than *normal*; with the first seed it is the other way round. *Normal*
-# scatters by more than 0.08, P-tuning by more than 0.14, text and adapter by less than 0.02.
+# %% [markdown] claims=["measured['start_gain']['sentiment'][1] < 0 < measured['start_gain']['sentiment'][2]", "[round(value, 3) for value in measured['start_by_seed']['sentiment']] == [-0.018, 0.001, 0.085]", "measured['start_gain']['kept'][2] < 0", "max(measured['seeds']['prompt, normal']) - min(measured['seeds']['prompt, normal']) > 0.08", "max(measured['seeds']['P-tuning']) - min(measured['seeds']['P-tuning']) > 0.14", "max(measured['seeds']['prompt, text']) - min(measured['seeds']['prompt, text']) < 0.02", "max(measured['seeds']['adapter']) - min(measured['seeds']['adapter']) < 0.02", "all(measured['seeds'][name][0] == max(measured['seeds'][name]) for name in ['prompt, normal', 'P-tuning'])"]
+# Which start learns more, three runs cannot tell: text minus *normal* is -0.018, 0.001 and 0.085. That the text
+# keeps less, they can. In these three runs *normal* spans more than 0.08, P-tuning more than 0.14, text and
+# adapter less than 0.02. *Normal* and P-tuning are best with seed 0, which had chosen their rates: what looks
+# best in a choice is partly luck, and a mean with that run in it may flatter.
 
 # %% [markdown] slide="slide" minutes=8
 # ## All methods in one table
 #
-# Seed for seed, all saw the same 250 reviews, soft prompts and P-tuning twice. Rates had the best sentiment on
-# validation, but for *low rate* and *upper layers*, notebook 05's freezing. Scores are recorded, with three
-# seeds; time and peak memory are those of a few steps, each in a process of its own.
+# Seed for seed, all saw the same 250 reviews in batches of 8, once; soft prompts and P-tuning twice. Rates had
+# the best sentiment on validation, of three to five, but for *low rate* and *upper layers*, notebook 05's
+# freezing. Scores are recorded, from four sweeps with the same test items; time and peak memory are those of
+# a few steps in float32, each in a process of its own, and were not measured for LoRA of rank 1.
 
 # %% [markdown] slide="notes"
 # Ask for the order before the table is shown: by accuracy, by what is kept, by size. Are the three alike?
-# What in the start makes text and normal differ, we cannot tell: words, norm and rate differ at once.
+# What in the start makes text and normal keep so differently, we cannot tell: words, norm and rate differ at
+# once. An interval that reaches beyond 1 or below 0 says that three runs are too few for that method.
 
 # %%
 rank_8 = dict(method="LoRA", rank=8, targets="all linear", split="test")
@@ -983,9 +1036,10 @@ groups |= {
     "full, low rate": rows_of("04_forgetting", lr=2e-5, n=250, epochs=1),
     "upper layers": rows_of("05_remedies", method="freezing", split="test"),
     "LoRA": rows_of("07_lora", **rank_8, lr=LORA_RATE),
+    "LoRA rank 1": rows_of("07_lora", **rank_8 | {"rank": 1}, lr=LORA_RATE),
     "LoRA, low rate": rows_of("07_lora", **rank_8, lr=3e-4),
 }
-order = ("untuned", "full", "full, low rate", "upper layers", "LoRA", "LoRA, low rate",
+order = ("untuned", "full", "full, low rate", "upper layers", "LoRA rank 1", "LoRA", "LoRA, low rate",
          "adapter", "adapter, low rate", "P-tuning", first, second)
 groups = {name: groups[name] for name in order}
 assert all(len(rows) == 3 for name, rows in groups.items() if name != "untuned"), "three seeds each"
@@ -1010,12 +1064,16 @@ def kind(name):
 
 
 vectors = megabytes(prompt)
-files = {"LoRA": megabytes(LoRA(model)), "adapter": megabytes(adapter),
-         "soft prompt": vectors, "P-tuning": vectors}
+files = {"LoRA rank 1": megabytes(LoRA(model, rank=1)), "LoRA": megabytes(LoRA(model)),
+         "adapter": megabytes(adapter), "soft prompt": vectors, "P-tuning": vectors}
 sizes = {name: files.get(kind(name), 4 * learned[name] / 1e6) for name in order}  # 4 bytes a number
+# Of all numbers that the model has while it learns, as `count_parameters` counts them.
+shares = {name: count / (everything + (count if kind(name) in files else 0))
+          for name, count in learned.items()}
 
 # %%
-cost = {name: rows_of("08_adapters_prompts", split="cost", method=kind(name)) for name in order[1:]}
+cost = {name: rows for name in order
+        if (rows := rows_of("08_adapters_prompts", split="cost", method=kind(name)))}
 a_pass = {  # of three rounds, in which the methods took turns
     name: np.median([row["training_seconds"] / full["training_seconds"]
                      for row, full in zip(rows, cost["full"], strict=True)])
@@ -1025,13 +1083,18 @@ seconds = {name: passes[name] * each for name, each in a_pass.items()}
 peaks = {name: max(row["peak_gb"] for row in rows) for name, rows in cost.items()}
 
 # %%
-sentiment = {name: metrics.pooled_interval(seeds_of(name, "sentiment")) for name in groups}
-kept = {name: metrics.pooled_interval(seeds_of(name, "kept")) for name in groups}
+def level(scores):
+    """Return the mean of scores [runs, items] with its interval: over items alone for a single run."""
+    return metrics.run_interval(scores) if len(scores) > 1 else metrics.pooled_interval(scores)
+
+
+sentiment = {name: level(seeds_of(name, "sentiment")) for name in groups}
+kept = {name: level(seeds_of(name, "kept")) for name in groups}
 pd.DataFrame([{
     "method": name,
     "sentiment": str(sentiment[name]),
     "kept": str(kept[name]),
-    "learns": f"{learned[name] / everything:.3%}",
+    "share": f"{shares[name]:.3%}",
     "file, MB": f"{sizes[name]:.2f}",
     "passes": passes[name],
     "time": f"{seconds[name]:.2f}" if name in seconds else "–",
@@ -1041,13 +1104,23 @@ pd.DataFrame([{
 # %% [markdown] claims=["round(measured['kept']['untuned'][0], 2) == 0.49", "round(measured['kept']['prompt, text'][0], 2) == 0.08", "round(measured['kept']['adapter'][0], 2) == 0.18", "round(measured['kept']['adapter, low rate'][0], 2) == 0.41", "measured['learned']['prompt, text'] < 0.0001", "max(measured['peaks'][name] for name in ['LoRA', 'adapter', 'P-tuning', 'prompt, text', 'prompt, normal']) < 3", "measured['peaks']['full'] > 3", "abs(measured['seconds']['adapter'] - 0.5) < 0.1", "measured['seconds']['prompt, text'] > 1"]
 # *Kept* is the mean score of names and written facts, additions left on; taken off, each addition leaves 0.49.
 # *Time* is training, all passes, in units of full tuning: rough. *Peak* is the memory of the process that
-# trains. Left on, the text prompt keeps 0.08 with less than 0.0001 of the numbers, the adapter 0.18, at its
+# trains. Left on, the text prompt kept 0.08 with less than 0.0001 of the numbers, the adapter 0.18, at its
 # lower rate 0.41. Additions trained in less than 3 GB, full tuning not. An adapter took 0.5 of full tuning's
 # time, give or take 0.1, and the soft prompts' two passes more than full tuning.
 
 # %%
-points = [{"label": name, "x": sentiment[name], "y": kept[name]} for name in groups]
-figure = plots.tradeoff(points, "sentiment accuracy", "kept score, addition left on")
+def short(name):
+    """Return a line's name as it is written in the figure."""
+    return name.removeprefix("prompt, ").replace(", low rate", " low").replace("rank ", "r")
+
+
+runs = {name: zip(*(seeds_of(name, what).mean(axis=1) for what in ("sentiment", "kept")), strict=True)
+        for name in groups}
+points = [{"label": short(name), "x": sentiment[name], "y": kept[name], "runs": list(runs[name])}
+          for name in groups]
+figure = plots.tradeoff(points, "sentiment accuracy (text, normal: soft prompts)",
+                        "kept score, addition left on",
+                        whiskers="95 % interval over runs and items; untuned: items")
 plots.show(figure, alt="Recorded trade-off of sentiment accuracy and mean kept score with additions left "
            "on: " + "; ".join(f"{p['label']} {p['x'].estimate:.2f}, {p['y'].estimate:.2f}"
                               for p in points) + ".")
@@ -1059,24 +1132,29 @@ plots.show(figure, alt="Recorded trade-off of sentiment accuracy and mean kept s
 # 1e-4 and .25 at 1e-3, one from words at 1e-3 .39, LoRA of rank 32 .48. Our task is easier.
 
 # %%
-against_full = {
-    name: metrics.pooled_interval(seeds_of(name, "sentiment") - seeds_of("full", "sentiment").mean(axis=0))
-    for name in groups if name != "full"
-}
+behind_full = {name: seeds_of(name, "sentiment") - seeds_of("full", "sentiment") for name in order[2:]}
+against_full = {name: metrics.run_interval(each) for name, each in behind_full.items()}
 for name, change in against_full.items():
-    print(f"{name:28} sentiment against full tuning {change}")
+    print(f"{name:18} sentiment against full tuning {exact(change)}, by seed {by_seed(behind_full[name])}")
+small = {what: seeds_of("LoRA rank 1", what) - seeds_of("adapter", what) for what in ("sentiment", "kept")}
+small_against_adapter = {what: metrics.run_interval(each) for what, each in small.items()}
+for what, change in small_against_adapter.items():
+    print(f"LoRA rank 1 minus adapter, {what}: {exact(change)}, by seed {by_seed(small[what])}")
 
-# %% [markdown] slide="slide" minutes=4 claims=["measured['against_full']['adapter'][1] < 0 < measured['against_full']['adapter'][2]", "max(measured['against_full'][name][2] for name in ['LoRA', 'prompt, text', 'prompt, normal', 'P-tuning', 'adapter, low rate']) < 0", "measured['against_full']['LoRA'][0] > -0.02", "all(min(measured['sentiment'][name][0] - measured['sentiment']['full, low rate'][0], measured['kept'][name][0] - measured['kept']['full, low rate'][0]) < 0 for name in ['LoRA', 'LoRA, low rate', 'adapter', 'adapter, low rate', 'P-tuning', 'prompt, text', 'prompt, normal'])"]
+# %% [markdown] slide="slide" minutes=4 claims=["all(-0.02 < measured['against_full'][name][1] < 0 < measured['against_full'][name][2] < 0.02 for name in ['adapter', 'LoRA rank 1'])", "-0.02 < measured['small_against_adapter']['sentiment'][1] < measured['small_against_adapter']['sentiment'][2] < 0.02", "round(measured['numbers']['adapter'] / measured['numbers']['LoRA rank 1']) == 7", "all(min(measured['sentiment'][name][0] - measured['sentiment']['full, low rate'][0], measured['kept'][name][0] - measured['kept']['full, low rate'][0]) < 0 for name in ['LoRA rank 1', 'LoRA', 'LoRA, low rate', 'adapter', 'adapter, low rate', 'P-tuning', 'prompt, text', 'prompt, normal'])"]
 # ## Which one, then?
 #
-# 1. Sentiment alone: the adapter, not surely worse than full tuning. LoRA, within 0.02, merges.
-# 2. Other requests too, and nobody to take the addition off: full tuning at a low rate, which no addition
-#    here beats in both, sentiment and what is kept, or with notebook 05's best remedies.
-# 3. Many tasks in one batch: soft prompts have the smallest files; *normal* and P-tuning scattered most.
+# 1. Sentiment alone: LoRA of rank 1. It and the adapter are each within 0.02 of full tuning, and of each other,
+#    a margin that we chose afterwards; but it has about 1/7 of the adapter's numbers, and merges.
+# 2. Other requests too, and nobody to take the addition off: full tuning at a low rate, which in these three
+#    runs no addition beats in both, sentiment and what is kept. Most of these differences three runs cannot tell.
+# 3. Many tasks in one batch: LoRA, adapters and soft prompts all serve so. Soft prompts have the smallest
+#    files, and make each text longer; *normal* and P-tuning scattered most in these runs.
 
 # %% [markdown] slide="notes"
-# One easy task, a small model that was instruction-tuned and quantized before, at most four rates each:
-# another task may order them otherwise. Notebook 10 puts all methods on one frontier of quality and cost.
+# One easy task, three seeds, a small model that was instruction-tuned and quantized before, at most five rates
+# each, and soft prompts read the reviews twice: another task may order them otherwise. Notebook 10 puts all
+# methods on one frontier of quality and cost.
 
 # %% [markdown] slide="slide" minutes=5
 # ## Quiz
@@ -1103,6 +1181,7 @@ recording.measured(
     live_changes=live_changes,
     live_kept={name: metrics.bootstrap_interval(panel.retained(scores))
                for name, scores in {"adapter": adapted, "soft prompt": prompted}.items()},
+    live_kept_change=live_kept_change,
     pads=pads,
     lengths=lengths,
     longer=longer,
@@ -1129,16 +1208,22 @@ recording.measured(
     recorded_words=recorded_words,
     topic_right=topic_right,
     batch_difference=batch_difference,
-    adapter_difference=adapter_difference,
+    row_difference=row_difference,
+    row_effect=row_effect,
     mixed_ratio=mixed_ratio,
     reading=reading,
     left_on=left_on,
+    left_on_by_seed={name: {ability: change.mean(axis=1) for ability, change in changes.items()}
+                     for name, changes in change_of.items()},
     start_gain=start_gain,
+    start_by_seed={what: each.mean(axis=1) for what, each in by_start.items()},
     seeds={name: values.tolist() for name, values in seeds.items()},
     sentiment=sentiment,
     kept=kept,
     against_full=against_full,
-    learned={name: count / everything for name, count in learned.items()},
+    small_against_adapter=small_against_adapter,
+    numbers=learned,
+    learned=shares,
     megabytes=sizes,
     seconds=seconds,
     peaks=peaks,
@@ -1158,6 +1243,7 @@ recording.measured(
 # - Ben Zaken et al. 2021, BitFit: Simple Parameter-efficient Fine-tuning for Transformer-based Masked
 #   Language-models, arXiv:2106.10199
 # - He et al. 2021, Towards a Unified View of Parameter-Efficient Transfer Learning, arXiv:2110.04366
+# - Sheng et al. 2023, S-LoRA: Serving Thousands of Concurrent LoRA Adapters, arXiv:2311.03285
 # - Khashabi et al. 2022, Prompt Waywardness: The Curious Case of Discretized Interpretation of
 #   Continuous Prompts, arXiv:2112.08348
 # - Bailey et al. 2023, Soft prompting might be a bug, not a feature, ICML workshop on Challenges in
