@@ -7,8 +7,9 @@
 # **Objectives**: check the machine; load the model and ask it something; know how the notebooks
 # work and where to look up a term.
 #
-# **Minutes**: under 5. **Prerequisites**: Python as in a first course. What a neural network is
-# helps; everything about language models is explained where it is needed.
+# **Minutes**: 20 to study (of which 0 on exercises), 18 as a talk; the cells need less than one on
+# two cores the first time. **Prerequisites**: Python as in a first course. What a neural network
+# is helps; everything about language models is explained where it is needed.
 #
 # Run a cell with **Shift + Enter**, or all of them with *Run → Run All Cells*.
 
@@ -58,11 +59,11 @@ print(f"{parameters.total:,} weights in {model.config.num_hidden_layers} layers"
 # %% [markdown] slide="subslide" minutes=1
 # Now ask. The model continues the prompt token by token, always taking the most probable next one,
 # so you get the same answer whenever you run the cell. Change the questions and run it again: it
-# will soon be wrong, with the same confidence. Chapters 01 and 03 are about doing better.
+# will soon be wrong, in the same tone. Chapters 01 and 03 are about doing better.
 
 # %% [markdown] slide="notes"
-# Take a question from the room. A model of this size knows capitals and common words, and makes up
-# the rest. Let it fail in front of everybody.
+# Take a question from the room. A model of this size knows some capitals and common facts, and
+# makes up much of the rest. Let it fail in front of everybody.
 
 # %%
 questions = [
@@ -88,12 +89,13 @@ for question, answer in zip(questions, answers, strict=True):
 plots.show(course.draw_map(), alt=course.describe_map())
 
 # %% [markdown] slide="subslide" minutes=1
-# Minutes and peak memory were measured on two CPU cores with nothing in the run cache; the headline
-# is the number that the chapter turns on. A second run of a notebook takes seconds, because what
-# was trained once is kept.
+# The columns `fp32` and `bf16` give the minutes and the peak memory of a first run on two CPU
+# cores, in either number format; the check above says whether your processor works in float32
+# (fp32) or bfloat16 (bf16). The headline is what the chapter found. A second run of a notebook is
+# much shorter, because what was trained once is kept.
 
 # %% [markdown] slide="notes"
-# "Not measured yet" means that nobody has run that notebook with `make run WRITE=1` in this copy.
+# A dash means that nobody has timed a first run in that number format on two cores.
 
 # %%
 display(Markdown(course.table()))
@@ -126,7 +128,8 @@ display(Markdown(course.table()))
 
 # %% [markdown] slide="notes"
 # The recordings are the JSON files in `notebooks/recorded`, with settings, seeds, versions and the
-# hash of the code that made them. `make measure NB=03` repeats a whole sweep, which takes hours.
+# hash of the code that made them. `make measure NB=03` repeats the sweeps of a notebook, which take
+# about half an hour to more than two hours on two cores.
 
 # %% [markdown] slide="slide" minutes=1
 # ## Your progress
@@ -143,13 +146,13 @@ checks.table()
 # ## Statements you may meet elsewhere
 #
 # Lecture notes on this subject often say one of these. They are understandable slips; the course
-# tests them instead of arguing, in chapters that are still planned, and the first one right here.
+# tests them instead of arguing, in the chapters of the last column (dashed on the map: to come).
 #
 # | often said | what holds | tested in |
 # |:---|:---|:---|
-# | PEFT trains 15–20 % of the weights | usual methods train between a hundredth of a percent and a few percent, more only at high ranks | below; 07, 08 |
-# | PEFT is free of forgetting | frozen weights stay, but the model that answers has changed and can forget | 07 |
-# | LoRA factors the weight matrix W | it factors the update ΔW; W itself stays whole | below; 07 |
+# | PEFT trains 15–20 % of the weights | usual methods train between a hundredth of a percent and a few percent, more only at high ranks | here; 07, 08 |
+# | PEFT is free of forgetting | frozen weights stay, but the model that answers has changed and can forget | 07, 08 |
+# | LoRA factors the weight matrix W | it factors the update ΔW; W itself stays whole | 07 |
 # | EWC shares weights between tasks | the C is *consolidation*: weights that matter to old tasks are held near their values | 05 |
 # | MMLU is a multi-modal benchmark | Massive *Multitask* Language Understanding: 57 subjects, text only | 09 |
 # | TruthfulQA verifies claims | it asks whether a model's answers repeat common falsehoods | 09 |
@@ -160,7 +163,8 @@ checks.table()
 # %% [markdown] slide="subslide" minutes=1
 # The first one needs no training, only counting. LoRA leaves each weight matrix W as it is and
 # trains two thin matrices beside it: one takes the inputs of the layer to a few numbers, the other
-# takes those to its outputs. How many numbers these are is the rank.
+# takes those to its outputs. How many numbers these are is the rank. The share divides what is
+# trained by all weights of the untuned model, as in chapter 07.
 
 # %% [markdown] slide="notes"
 # Let the class guess the percentage for rank 64 before running it.
@@ -170,8 +174,8 @@ linear = [module for name, module in model.named_modules() if name.endswith("_pr
 shares = {}
 for rank in (1, 8, 64):
     added = sum(rank * (layer.in_features + layer.out_features) for layer in linear)
-    shares[rank] = added / (parameters.total + added)
-    print(f"rank {rank:2}: {added:10,} trained weights, {shares[rank]:6.2%} of the model")
+    shares[rank] = added / parameters.total
+    print(f"rank {rank:2}: {added:10,} trained weights, {shares[rank]:6.2%} of the model's own")
 
 # %% [markdown]
 # A rank of 8 is a common choice, and 64 a large one. In a larger model the same rank is a smaller

@@ -6,7 +6,7 @@
 
 # %% [markdown] slide="notes"
 # Ask who has fine-tuned a model before, and who has looked at the token ids of a training example.
-# Most failed runs that we have seen fail here, in the data, and the loss curve looks fine.
+# Many runs fail here, in the data, while the loss curve looks fine.
 
 # %% [markdown]
 # **Objectives.** Afterwards you can
@@ -17,8 +17,9 @@
 # - pad, truncate and batch without losing labels or time,
 # - show that a split leaks, and split so that it does not.
 #
-# **Minutes:** 75 to study; the cells need about two on two cores the first time, and seconds after
-# that. **Prerequisites:** [notebook 01](01_in_context_learning.ipynb).
+# **Minutes**: 105 to study (of which 42 on exercises), 92 as a talk; the cells need about two on
+# two cores the first time, and less after that.
+# **Prerequisites:** [notebook 01](01_in_context_learning.ipynb).
 
 # %%
 import jinja2
@@ -110,7 +111,7 @@ plots.show(fig, alt)
 # Two hills and a valley: people who write about films rarely have no opinion. So the three-label
 # task is imbalanced, with less than 6 % neutral snippets, and accuracy hides it. A classifier that
 # always says "positive" reaches 0.45 to 0.5; its **macro F1**, the mean over the labels, is
-# 0.2 to 0.25 and tells the truth.
+# 0.2 to 0.25 and shows that it knows nothing.
 
 # %%
 domains = {name: read_raw(name).valence.map(label_of).value_counts() for name in tasks.REVIEW_FILES}
@@ -125,7 +126,7 @@ print("always positive:", {name: round(value, 2) for name, value in majority.ite
 
 # %% [markdown]
 # Editorials have neutral snippets in plenty. Why not borrow them? Because then the *domain* would
-# give the label away: the model would learn to recognize newspaper prose, score well, and know
+# give the label away: the model could learn to recognize newspaper prose, score well, and know
 # nothing about neutral films. We stay inside one domain and keep the others to test transfer.
 
 # %% [markdown] slide="slide" minutes=5
@@ -149,7 +150,8 @@ print("\nrow:", row)
 print("\nrendered:", question.render(row))
 
 # %% [markdown]
-# One row, many templates: each asks the same thing in other words, and some use other answers.
+# One row, many templates: each asks about the same review in other words, and some use other
+# answers.
 
 # %%
 for template in task.templates:
@@ -235,11 +237,12 @@ for template in borrowed[:5]:
 # ## From text to the chat format
 #
 # Our model was tuned on conversations, with special tokens around each turn. Its own chat template
-# adds a system message. Is that worth its tokens? Compare.
+# adds a system message. How many tokens does that cost?
 
 # %% [markdown] slide="notes"
 # The system message is the same in every row, so it tells the model nothing about the row. It costs
-# the same in training and at inference, for each review.
+# the same in training and at inference, for each review. Whether it changes the accuracy is not
+# measured here: we count the cost and decide for the shorter prompt.
 
 # %%
 model, tokenizer = models.load()
@@ -253,8 +256,8 @@ system_tokens, prompt_tokens = (
 print(f"{with_system}\n{'=' * 30} {system_tokens} tokens with, {prompt_tokens} without\n{without}")
 
 # %% [markdown] claims=["measured['system_message_tokens'] == 21"]
-# The system message costs 21 tokens in each row. We leave it out, in training *and* at inference:
-# a model should meet the format that it was tuned in.
+# The system message costs 21 tokens in each row. We leave it out, in training *and* at inference,
+# so that both have one format. What it does to accuracy is not measured here.
 #
 # Outside the chat format there is a trap at the joint: a word after a blank is another token.
 
@@ -271,8 +274,8 @@ print("our plain style:", [encoding.format_completion("Sentiment:", "positive", 
 # questions like this one, not to write them.
 
 # %% [markdown] slide="notes"
-# Blue is learned, grey is read only. Ask which tokens should be blue before you run the cell. Most
-# forget the end token.
+# Blue is learned, grey is read only. Ask which tokens should be blue before you run the cell. The
+# end token is easily forgotten.
 
 # %%
 example = encoding.encode(tokenizer, *pair)
@@ -281,13 +284,14 @@ display(plots.token_strip(pieces, example["labels"]))
 
 # %% [markdown]
 # Two tokens are learned: the answer and the **end token** `<|im_end|>`, which teaches the model to
-# stop. Pretraining is the other way round: self-supervised, every token of raw text is its
-# own label, and nobody had to write an answer. In supervised tuning only the completion counts.
+# stop. Pretraining is the other way round: self-supervised, each token of raw text is a label, but
+# for the first, which no token precedes; nobody had to write an answer. In supervised tuning only
+# the completion counts.
 
 # %%
 text = encoding.token_ids(tokenizer, row["text"])
-print("pretraining, raw text: every token is learned")
-display(plots.token_strip([tokenizer.decode([token]) for token in text], text))
+print("pretraining, raw text: every token is learned, but the first has nothing before it")
+display(plots.token_strip([tokenizer.decode([token]) for token in text], [-100, *text[1:]]))
 print("supervised tuning, a pair: the completion only")
 display(plots.token_strip(pieces, example["labels"]))
 
@@ -490,8 +494,9 @@ for seed in range(5):
 means = {name: float(np.mean(values)) for name, values in shares.items()}
 spans = [(min(values), max(values)) for values in shares.values()]
 fig = plots.bars(
-    list(means.values()), spans, list(means), xlabel="share of pads in batches of 8 (5 shuffles)"
-)
+    list(means.values()), spans, list(means), xlabel="share of pads in batches of 8",
+    whiskers="lowest and highest of 5 shuffles",
+)  # fmt: skip
 fig.axes[0].set_xlim(0, 0.4)
 alt = (
     f"Share of pads: {means['random']:.0%} in random batches, {means['length-grouped']:.0%} in "
@@ -500,19 +505,21 @@ alt = (
 plots.show(fig, alt)
 
 # %% [markdown] claims=["0.2 <= measured['padding_random'] <= 0.28", "measured['padding_grouped'] <= 0.06"]
-# In random batches 20 % to 28 % of the work is spent on pads, in grouped ones at most 6 %. That is
-# speed for nothing, and it is why `fit` in notebook 03 groups by length.
+# In random batches 20 % to 28 % of the positions are pads, in grouped ones at most 6 %. The price
+# is that a batch is a little less random. `fit` in notebook 03 groups by length.
 
 # %% [markdown] slide="slide" minutes=6
-# ## Wording alone moves accuracy
+# ## Wording moves the answers
 #
-# The same model, the same reviews, five templates, zero-shot. If the model understood the task as
-# such, all five would score alike. Three are ours, one is from promptsource, and one, `liked`,
-# changes the answer words too. We use *validation* reviews: this is a choice, not a final score.
+# The same model, the same reviews, five templates, zero-shot. Four ask for the same two answer
+# words, "negative" and "positive" and differ only in how they ask. The fifth, `liked`, changes the
+# answer words *too*, so it stands apart. We use *validation* reviews: this is a choice, not a
+# final score.
 
 # %% [markdown] slide="notes"
-# Let the room rank the templates before running. The share of "positive" answers explains most of
-# the differences: some wordings push the model to one answer. Notebook 01 calls this label bias.
+# Let the room rank the templates before running. Then look at the share of "positive" answers
+# first: some wordings push the model to one answer. Notebook 01 calls this label bias. What a
+# wording changes and what other answer words change are two questions; `liked` mixes them.
 
 
 # %%
@@ -530,7 +537,7 @@ reviews = tasks.draw(task.splits["validation"], LIVE, seed=0).to_list()
 truth = np.array([review["label"] for review in reviews])
 
 # %%
-correct, answered = {}, {}
+correct, answered, given = {}, {}, {}
 for template in compared:
     prompts = [template.render(review).prompt for review in reviews]
     answers = template.choices(reviews[0])
@@ -540,41 +547,73 @@ for template in compared:
     found = np.array(result["predictions"])
     correct[template.name.strip()] = (found == truth).astype(float)
     answered[template.name.strip()] = float(found.mean())
+    given[template.name.strip()] = found
 
 # %%
 accuracy = {name: metrics.wilson(int(hits.sum()), LIVE) for name, hits in correct.items()}
-ranked = sorted(accuracy, key=lambda name: -accuracy[name].estimate)
+same_words = sorted(set(accuracy) - {"liked"}, key=lambda name: -accuracy[name].estimate)
+shown = [*same_words, "liked"]
+labels = [f"{name}\n({answered[name]:.0%} answered positive)" for name in same_words]
 fig = plots.bars(
-    [accuracy[name].estimate for name in ranked],
-    [accuracy[name] for name in ranked],
-    [f"{name}\n({answered[name]:.0%} answered positive)" for name in ranked],
-    xlabel=f"accuracy, {LIVE} reviews (95 % interval)",
+    [accuracy[name].estimate for name in shown],
+    [accuracy[name] for name in shown],
+    [*labels, f"liked, other answer words\n({answered['liked']:.0%} answered “liked”)"],
+    xlabel=f"accuracy, {LIVE} reviews",
+    whiskers="95 % interval over the reviews",
     reference=0.5,
     reference_label="chance",
 )
-values = ", ".join(f"{name} {accuracy[name].estimate:.2f}" for name in ranked)
-plots.show(fig, f"Zero-shot accuracy by template, from best to worst: {values}.")
+values = ", ".join(f"{name} {accuracy[name].estimate:.2f}" for name in shown)
+plots.show(fig, f"Zero-shot accuracy by template, `liked` with other answer words last: {values}.")
 
 # %%
-best, worst = ranked[0], ranked[-1]
-wording_gap = metrics.paired_interval(correct[best], correct[worst])
-print(f"{best} − {worst}: {wording_gap}")
+wordings = np.array([given[name] for name in same_words])
+disagree = float((wordings != wordings[0]).any(axis=0).mean())
+print(f"on {disagree:.0%} of the reviews the four wordings do not give the same answer")
 
-# %% [markdown] claims=["measured['wording_gap'][1] > 0", "0.1 <= measured['wording_gap'][0] <= 0.4", "measured['answered_positive']['liked'] < 0.2"]
-# Best and worst differ by 0.1 to 0.4, and the interval of the paired difference stays above 0.
-# The shares in brackets explain it: `liked` answers "liked" for less than 20 %. So a zero-shot
-# accuracy is that of a model *and a template*: always name both.
+# %% [markdown] claims=["measured['disagree'] >= 0.4", "measured['answered_positive']['instruction_first'] <= 0.25", "measured['answered_positive']['plain'] >= 0.5", "measured['answered_positive']['liked'] < 0.2"]
+# The same review, the same two answer words, another wording: on at least 40 % of the reviews the
+# four do not agree, and `instruction_first` says "positive" to at most 25 %, `plain` to at least
+# 50 %. `liked` says "liked" to under 20 %; whether its wording or its answer words do that, this
+# comparison does not tell. Do the four wordings differ in *accuracy* too?
+
+
+# %%
+hits = np.array([correct[name] for name in same_words])
+
+
+def picked_and_tested(order):
+    """Pick the best and the worst wording on half of the reviews; return their gap on each half."""
+    chosen, fresh = np.array_split(order, 2)
+    best, worst = hits[:, chosen].mean(axis=1).argsort()[[-1, 0]]
+    gap = hits[best] - hits[worst]
+    return gap[chosen].mean(), gap[fresh].mean()
+
+
+rng = np.random.default_rng(0)
+gaps = np.array([picked_and_tested(rng.permutation(LIVE)) for _ in range(1000)])
+gap_picked, gap_fresh = gaps.mean(axis=0)
+print(f"best minus worst: {gap_picked:.3f} on the half that picked, {gap_fresh:.3f} on the other")
+interval = metrics.paired_interval(hits[0], hits[-1])
+margin = (interval.high - interval.low) / 2
+print(f"on all {LIVE} reviews their difference is uncertain by {margin:.3f} to each side")
+
+# %% [markdown] claims=["measured['gap_fresh'] < measured['gap_picked']", "0.05 <= measured['difference_margin'] <= 0.12"]
+# Whoever picks best and worst on the reviews that judge them sees a larger gap than fresh reviews
+# confirm. With 200 reviews a difference is uncertain by 0.05 to 0.12 to each side: too few to rank
+# the four. A zero-shot accuracy is that of a model *and a template*: always name both.
 
 # %% [markdown] slide="subslide" minutes=6 literature=true
 # ### Exercise 2.4 — Write your own template
 #
 # Difficulty: easy, importance: high, minutes: 8. Write a promptsource file with a template for the
 # reviews, label 0 negative and label 1 positive, in a wording of your own. The prompt must not tell
-# the answer. Can you beat the best one above?
+# the answer. Then score it, and say what 50 reviews can tell about it and what they cannot.
 
 # %% [markdown] slide="notes"
-# Collect three proposals from the room and score them with the line below the check. Expect
-# surprises, and remind them that twenty tries on the same reviews will find a lucky one.
+# Collect three proposals from the room and score them with the cell below the check. On 50 reviews
+# the interval is about 13 points to each side: it cannot rank them, and twenty tries on the same
+# reviews will find a lucky one.
 
 
 # %% exercise="2.4"
@@ -614,7 +653,7 @@ checks.nb02.check_my_template(my_templates)
 # mine = templates.load_templates(my_templates())[0]
 # prompts = [mine.render(review).prompt for review in reviews[:50]]
 # found = zero_shot(model, prompts, mine.choices(reviews[0]))["predictions"]
-# print(f"{np.mean(found == truth[:50]):.2f}")
+# print(metrics.wilson(int((found == truth[:50]).sum()), 50))
 
 # %% [markdown] slide="slide" minutes=5 literature=true
 # ## Leakage: when the test has been seen
@@ -664,7 +703,11 @@ def has_twin(train_texts, test_texts):
 
 
 # %%
-scores = {"tweets with a twin in train": [], "tweets without": []}
+scores = {
+    "tweets with a twin in train": [],
+    "tweets without": [],
+    "tweets without, always 'positive'": [],
+}
 for seed in range(5):
     is_test = np.random.default_rng(seed).random(len(tweets)) < 0.2
     train, test = tweets[~is_test], tweets[is_test]
@@ -672,14 +715,16 @@ for seed in range(5):
     leaked = has_twin(train.text, test.text)
     scores["tweets with a twin in train"].append(float(hits[leaked].mean()))
     scores["tweets without"].append(float(hits[~leaked].mean()))
+    scores["tweets without, always 'positive'"].append(float(test.label[~leaked].mean()))
 print({name: np.round(values, 2).tolist() for name, values in scores.items()})
 print(f"in the last split {leaked.mean():.1%} of the test tweets have a twin")
 
-# %% [markdown] claims=["measured['memory_twins'] >= 0.9", "0.7 <= measured['memory_others'] <= 0.85"]
-# On twins memory scores at least 0.9, on the others 0.7 to 0.85. Few twins raise the total
-# little; but we can make many, without noticing. Render each review with four templates, *then*
-# split the pairs at random: the same review is now in both splits. To show the harm at
-# its purest, we shuffle the labels first. There is nothing to learn; an honest score is one half.
+# %% [markdown] claims=["measured['memory_twins'] >= 0.9", "0.7 <= measured['memory_others'] <= 0.85", "0.6 <= measured['always_positive'] <= 0.75"]
+# On twins memory scores at least 0.9, on the others 0.7 to 0.85, where always saying "positive"
+# gets 0.6 to 0.75. Few twins raise the total little; but we can make many, without noticing.
+# Render each review with four templates, *then* split the pairs at random: the same review is now
+# in both splits. To show the harm at its purest, we shuffle the labels first. There is nothing to
+# learn, the labels are balanced, and an honest score is one half.
 
 # %%
 some = tasks.draw(task.splits["train"], 400, seed=0)
@@ -702,11 +747,12 @@ fig = plots.bars(
     list(memory.values()),
     [(min(values), max(values)) for values in scores.values()],
     list(memory),
-    xlabel="accuracy of pure memory (5 splits, range)",
+    xlabel="accuracy of pure memory",
+    whiskers="lowest and highest of 5 splits",
     reference=0.5,
-    reference_label="chance",
+    reference_label="chance for the noise",
 )
-alt = "Test accuracy of the nearest neighbour: " + ", ".join(
+alt = "Test accuracy of the nearest neighbour and of a constant answer: " + ", ".join(
     f"{name} {value:.2f}" for name, value in memory.items()
 )
 plots.show(fig, alt)
@@ -843,7 +889,8 @@ checks.quiz("02")
 # %% tags=["long"]
 recording.measured(
     "02",
-    headline="wording_gap",
+    headline=f"four wordings give {disagree:.0%} of the reviews different answers, and accuracies "
+    f"of {accuracy[same_words[-1]].estimate:.2f} to {accuracy[same_words[0]].estimate:.2f}",
     neutral_share=counts["neutral"] / len(raw),
     majority_accuracy=majority["accuracy"],
     majority_f1=majority["f1_macro"],
@@ -856,9 +903,13 @@ recording.measured(
     reviews_per_template=LIVE,
     zero_shot={name: list(accuracy[name]) for name in correct},
     answered_positive=answered,
-    wording_gap=wording_gap,
+    disagree=disagree,
+    gap_picked=float(gap_picked),
+    gap_fresh=float(gap_fresh),
+    difference_margin=float(margin),
     memory_twins=memory["tweets with a twin in train"],
     memory_others=memory["tweets without"],
+    always_positive=memory["tweets without, always 'positive'"],
     memory_noise_leaky=memory["noise, split after rendering"],
     memory_noise_honest=memory["noise, split before rendering"],
     best_coin_validation=chosen_validation,
