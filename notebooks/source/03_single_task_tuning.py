@@ -2,7 +2,7 @@
 # # 03 Single-task tuning
 #
 # In this notebook you write the loop that tunes a language model, watch it learn, and measure on
-# 1,000 reviews that it has not seen what it gained over the best prompt that we know.
+# 1,000 reviews that it has not seen what it gained over a good prompt.
 
 # %% [markdown] slide="notes"
 # Ask the room for a guess first: how many labelled reviews does a model of 135 million weights need
@@ -16,7 +16,7 @@
 # - write the training loop (forward, loss, backward, update) and its learning-rate schedule,
 # - say what a validation set and a test set are for, and what is lost when a test set is used twice,
 # - read training and validation loss side by side, and write early stopping,
-# - report a gain over the best prompt, with an interval that covers other runs.
+# - report a gain over a good prompt, with an interval that covers other runs.
 #
 # **Minutes:** 95 to study (of which 39 on exercises), 59 as a talk; the cells need about seven on two
 # cores the first time, and seconds after that. **Prerequisites:** notebooks
@@ -45,8 +45,8 @@ SEED = settings.seed()  # of what is drawn and trained here: WORKBOOK_SEED, else
 # Here the settings are given, so validation only watches; notebook 05 chooses by it.
 
 # %% [markdown] slide="notes"
-# Stress the roles. If a choice, however small, was made by looking at the test score, the score is
-# too high for what it is to estimate: other reviews.
+# Stress the roles. If a choice was made by looking at the test score, however small, the score tends
+# to be higher than what it is to estimate: the accuracy on other reviews.
 
 # %%
 task = tasks.load_task("sentiment")
