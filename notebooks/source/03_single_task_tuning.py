@@ -2,7 +2,7 @@
 # # 03 Single-task tuning
 #
 # In this notebook you write the loop that tunes a language model, watch it learn, and measure on
-# 1,000 reviews that it has not seen what it gained over the best prompt that we know.
+# 1,000 reviews that it has not seen what it gained over a good prompt.
 
 # %% [markdown] slide="notes"
 # Ask the room for a guess first: how many labelled reviews does a model of 135 million weights need
@@ -16,7 +16,7 @@
 # - write the training loop (forward, loss, backward, update) and its learning-rate schedule,
 # - say what a validation set and a test set are for, and what is lost when a test set is used twice,
 # - read training and validation loss side by side, and write early stopping,
-# - report a gain over the best prompt, with an interval that covers other runs.
+# - report a gain over a good prompt, with an interval that covers other runs.
 #
 # **Minutes:** 95 to study (of which 39 on exercises), 59 as a talk; the cells need about seven on two
 # cores the first time, and seconds after that. **Prerequisites:** notebooks
@@ -45,8 +45,8 @@ SEED = settings.seed()  # of what is drawn and trained here: WORKBOOK_SEED, else
 # Here the settings are given, so validation only watches; notebook 05 chooses by it.
 
 # %% [markdown] slide="notes"
-# Stress the roles. If a choice, however small, was made by looking at the test score, the score is
-# too high for what it is to estimate: other reviews.
+# Stress the roles. If a choice was made by looking at the test score, however small, the score tends
+# to be higher than what it is to estimate: the accuracy on other reviews.
 
 # %%
 task = tasks.load_task("sentiment")
@@ -362,7 +362,7 @@ checks.nb03.check_best_epoch(best_epoch)
 #
 # Your tuned model meets the 1,000 test reviews, after all choices. The course itself keeps this rule
 # only in part: notebook 01 scored its prompts on the same reviews, and the curve below its runs. Two
-# models were recorded on them without tuning: the same question, and 01's plain prompt without shots.
+# baselines were recorded on them, both untuned: the same question, and 01's plain prompt, no shots.
 
 # %% [markdown] slide="notes"
 # A paired comparison asks on how many reviews two models disagree and who is right there. It needs far
@@ -400,7 +400,7 @@ print(f"gain, review by review: over the same question {gain}, over the plain pr
 # %% [markdown] claims=["0.84 <= measured['test_accuracy'][0] <= 0.94", "0.12 <= measured['test_gain'][0] <= 0.24", "0.04 <= measured['test_gain_plain'][0] <= 0.15", "measured['test_gain_plain'][1] > 0", "measured['test_reviews'] == 1000", "round(measured['plain_prompt'], 2) == 0.79", "round(min(measured['calibrated_shots']), 2) == 0.54", "round(max(measured['calibrated_shots']), 2) == 0.88"]
 # Your run labels 0.84 to 0.94 of the 1,000 reviews right: 0.12 to 0.24 more than the same question
 # untuned, 0.04 to 0.15 more than the plain prompt, with an interval above 0 for this run. The plain
-# prompt, 0.79, is the fairer baseline: a better wording is free. But it was not chosen on validation,
+# prompt, 0.79, is the fairer baseline: a better prompt is free. But it was not chosen on validation,
 # and 16 calibrated shots did better in four of 01's five draws: 0.54 to 0.88 in all.
 
 # %%
