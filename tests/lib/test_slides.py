@@ -319,15 +319,6 @@ def test_outputs_of_other_code_are_refused_and_new_prose_is_not(source):
         slides.page(source)
 
 
-def test_only_a_number_of_one_notebook_will_do(source):
-    shutil.copy(source, source.with_name("98_other.py"))
-    assert slides.source_of("99") == source
-    with pytest.raises(WorkbookError, match="no notebook '77'"):
-        slides.source_of("77")
-    with pytest.raises(WorkbookError, match="'9'"):
-        slides.source_of("9")
-
-
 def test_the_command_writes_one_file(source, tmp_path):
     for place in (tmp_path / "talk.html", tmp_path):
         result = CliRunner().invoke(cli.app, ["present", "99", "--out", str(place)])
