@@ -863,7 +863,7 @@ with scoring.inference(model):
 drawn = LoRA(model, seed=SEED)
 with torch.no_grad():
     for part in drawn.parts.values():
-        part.B.normal_(std=0.05)  # as if it had learned something
+        part.B.normal_(std=0.1)  # as if it had learned something
 batch_difference = float((mixed - torch.cat(single)).abs().max())
 print(f"soft prompts: mixed and single-task batches differ by {batch_difference:.1e}")
 pairs = {"adapter": (adapter, Adapter(model, WIDTH)), "LoRA": (drawn, LoRA(model, seed=SEED))}
