@@ -163,8 +163,8 @@ checks.table()
 # %% [markdown] slide="subslide" minutes=1
 # The first one needs no training, only counting. LoRA leaves each weight matrix W as it is and
 # trains two thin matrices beside it: one takes the inputs of the layer to a few numbers, the other
-# takes those to its outputs. How many numbers these are is the rank. The share divides what is
-# trained by all weights of the untuned model, as in chapter 07.
+# takes those to its outputs. How many numbers these are is the rank. The share is of all numbers
+# that the model then has, LoRA's included, here and in chapter 07.
 
 # %% [markdown] slide="notes"
 # Let the class guess the percentage for rank 64 before running it.
@@ -174,8 +174,8 @@ linear = [module for name, module in model.named_modules() if name.endswith("_pr
 shares = {}
 for rank in (1, 8, 64):
     added = sum(rank * (layer.in_features + layer.out_features) for layer in linear)
-    shares[rank] = added / parameters.total
-    print(f"rank {rank:2}: {added:10,} trained weights, {shares[rank]:6.2%} of the model's own")
+    shares[rank] = added / (parameters.total + added)
+    print(f"rank {rank:2}: {added:10,} trained weights, {shares[rank]:6.2%} of the model")
 
 # %% [markdown]
 # A rank of 8 is a common choice, and 64 a large one. In a larger model the same rank is a smaller

@@ -318,7 +318,8 @@ plots.show(figure, alt="Share of positive answers against shots: single draws li
 
 # %% [markdown] slide="notes"
 # The plus and minus signs are the labels in the order in which they are shown. Ask: does the last
-# label win? Lu et al. 2022 found that a good order for one model is no good order for another.
+# label win? An order that is good with these four reviews need not be with others: WORKBOOK_SEED=1
+# shows others. Lu et al. 2022 found the same of models: a good order for one is not for another.
 
 # %%
 orders = list(itertools.permutations(demonstrations(sentiment, 4, draw=DRAW)))[::3]
@@ -552,11 +553,10 @@ copies_once = [
 print("recorded, 1 shot: of the first 3 answers of each draw", copies_once)
 print(*once.examples.iloc[2], sep="\n")
 
-# %% [markdown] claims=["sum(count == 3 for count in measured['recorded_copies_once']) == 4"]
-# Not the form alone. Compare your two shares of names that stand *somewhere* in the answer: that
-# is the reading without the form. And shots leak: in the sweep, 4 of 5 draws with one shot put a
-# name of that shot into all three kept answers. So F1 after shots mixes a learned form with copied
-# names.
+# %% [markdown] claims=["measured['names_mentioned']['0'] <= 0.3", "measured['names_mentioned']['3'] >= 0.45", "sum(count == 3 for count in measured['recorded_copies_once']) == 4"]
+# Not the form alone: wherever they stand, at most 30 % of the names are in your answers without
+# shots, at least 45 % with three. And shots leak: in the sweep, 4 of 5 draws with one shot put a
+# name of that shot into all 3 kept answers, whatever the sentence.
 
 # %% [markdown] slide="slide" minutes=4
 # ## Do shots draw out what the model knows?

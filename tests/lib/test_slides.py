@@ -1,7 +1,6 @@
 """The slides of the sample notebook with outputs made here: neither a browser nor a network."""
 
 import re
-import shutil
 import threading
 import urllib.error
 import urllib.request
