@@ -1066,6 +1066,7 @@ def kind(name):
     return "soft prompt" if name.startswith("prompt") else name.split(",")[0]
 
 
+# %%
 vectors = megabytes(prompt)
 files = {"LoRA rank 1": megabytes(LoRA(model, rank=1)), "LoRA": megabytes(LoRA(model)),
          "adapter": megabytes(adapter), "soft prompt": vectors, "P-tuning": vectors}

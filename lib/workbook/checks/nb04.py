@@ -49,7 +49,7 @@ def check_contains(function) -> None:
         expect(bool(value) == wanted, message)
 
 
-@exercise("4.2", "What fell for sure")
+@exercise("4.2", "What fell")
 def check_got_worse(function) -> None:
     """Check a function ({name: (estimate, low, high)}, loss names) -> names that got worse."""
     changes = {
@@ -73,7 +73,7 @@ def check_got_worse(function) -> None:
     )
     expect("surely down" in names, "A score whose interval lies below 0 got worse: name it.")
     expect("loss surely down" not in names, "A loss that fell is an improvement: leave it out.")
-    expect("loss surely up" in names, "A loss that rose for sure is worse: mind the sign.")
+    expect("loss surely up" in names, "A loss whose interval lies above 0 is worse: mind the sign.")
 
 
 @exercise("4.3", "Backward transfer")
