@@ -61,7 +61,7 @@ def planned() -> list[Chapter]:
 
 def peak_memory_gb() -> float:
     """Return the memory that the largest notebook took in a first run, in any number format."""
-    runs = [run for chapter in CHAPTERS for run in measurements.read(chapter.number)["runs"].values()]
+    runs = (run for one in CHAPTERS for run in measurements.read(one.number)["runs"].values())
     return max((run["cost"]["peak_memory_gb"] for run in runs if run["cost"]), default=0.0)
 
 
