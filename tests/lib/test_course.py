@@ -48,6 +48,7 @@ def test_cost_of_each_number_format_is_told(checkout):
     measurements.keep("03", other, is_shown=False)
     assert "| 3.2 min, 2.5 GB | 1.9 min, 4.1 GB |" in course.table()
     assert measurements.shown("03") == ENTRY
+    assert course.peak_memory_gb() == 4.1
 
 
 def test_readme_is_refreshed_between_its_marks(checkout):
