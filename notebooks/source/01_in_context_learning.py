@@ -345,10 +345,10 @@ figure = plots.bars(
 plots.show(figure, alt="Share of positive answers for eight orders of the same four examples, "
            f"from {low.estimate:.2f} to {high.estimate:.2f}.")  # fmt: skip
 
-# %% [markdown] claims=["measured['last_positive'] > measured['last_negative']", "max(measured['order_accuracy']) - min(measured['order_accuracy']) >= 0.1"]
-# Another order, other answers: orders that end in a positive example say "positive" more often than
-# those that end in a negative one, *recency bias*. Best and worst order differ by at least 0.1 in
-# accuracy. Look where the alternating orders stand, which the recorded draws lacked.
+# %% [markdown] claims=["measured['last_positive'] >= 0.8", "measured['last_negative'] <= 0.5", "max(measured['order_accuracy']) - min(measured['order_accuracy']) >= 0.15"]
+# Another order, other answers: orders that end in a positive example say "positive" to at least 80 %
+# of the reviews, those that end in a negative one to at most 50 %, *recency bias*. Best and worst
+# order differ by at least 0.15 in accuracy. Where do the alternating orders stand?
 
 # %% [markdown] slide="slide" minutes=4
 # ## Contextual calibration
