@@ -90,7 +90,7 @@ print(few_shot(plain, demonstrations(sentiment, 2, draw=DRAW), test[0]).prompt)
 # %% [markdown] literature=true
 # ### Exercise 1.1 — A few-shot prompt
 #
-# Difficulty: low, importance: high, minutes: 6. Build such a prompt yourself from pairs of a text
+# **Difficulty:** easy. **Importance:** high. **Minutes:** 6. Build such a prompt yourself from pairs of a text
 # and its label, with one empty line between the examples, so that the model's next word is the
 # answer for the last text.
 
@@ -143,7 +143,7 @@ for label, score, share in zip(
 # %% [markdown] literature=true
 # ### Exercise 1.2 — The log-likelihood of an answer
 #
-# Difficulty: medium, importance: high, minutes: 8. Given the logits (row i stands before token i of
+# **Difficulty:** medium. **Importance:** high. **Minutes:** 8. Given the logits (row i stands before token i of
 # the answer) and the answer's token ids, return its log-likelihood in nats.
 
 
@@ -345,10 +345,10 @@ figure = plots.bars(
 plots.show(figure, alt="Share of positive answers for eight orders of the same four examples, "
            f"from {low.estimate:.2f} to {high.estimate:.2f}.")  # fmt: skip
 
-# %% [markdown] claims=["measured['last_positive'] > measured['last_negative']", "max(measured['order_accuracy']) - min(measured['order_accuracy']) >= 0.1"]
-# Another order, other answers: orders that end in a positive example say "positive" more often than
-# those that end in a negative one, *recency bias*. Best and worst order differ by at least 0.1 in
-# accuracy. Look where the alternating orders stand, which the recorded draws lacked.
+# %% [markdown] claims=["measured['last_positive'] >= 0.8", "measured['last_negative'] <= 0.5", "max(measured['order_accuracy']) - min(measured['order_accuracy']) >= 0.15"]
+# Another order, other answers: orders that end in a positive example say "positive" to at least 80 %
+# of the reviews, those that end in a negative one to at most 50 %, *recency bias*. Best and worst
+# order differ by at least 0.15 in accuracy. Where do the alternating orders stand?
 
 # %% [markdown] slide="slide" minutes=4
 # ## Contextual calibration
@@ -372,7 +372,7 @@ for text in ("N/A", "[MASK]", ""):
 # %% [markdown] literature=true
 # ### Exercise 1.3 — Contextual calibration
 #
-# Difficulty: medium, importance: medium, minutes: 8. From the log-likelihoods of the labels for
+# **Difficulty:** medium. **Importance:** medium. **Minutes:** 8. From the log-likelihoods of the labels for
 # some reviews and for some neutral texts, return calibrated scores: normalise each neutral text
 # over the labels, average, and subtract the logarithm.
 
@@ -664,7 +664,7 @@ for temperature, top_p in samplings:
 # %% [markdown] literature=true
 # ### Exercise 1.4 — Temperature
 #
-# Difficulty: low, importance: medium, minutes: 5. Return the probabilities of the next token at a
+# **Difficulty:** easy. **Importance:** medium. **Minutes:** 5. Return the probabilities of the next token at a
 # temperature above 0.
 
 
@@ -737,7 +737,7 @@ print(f"16 shots: {ratio.tokens_per_prompt:.0f} times the tokens of none, "
 # %% [markdown] literature=true
 # ### Exercise 1.5 — What a shot costs
 #
-# Difficulty: low, importance: medium, minutes: 5. How many tokens does the model have to compute
+# **Difficulty:** easy. **Importance:** medium. **Minutes:** 5. How many tokens does the model have to compute
 # for a number of questions after the same demonstrations, with and without the cache?
 
 

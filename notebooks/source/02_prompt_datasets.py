@@ -175,7 +175,7 @@ except errors.WorkbookError as error:
 # %% [markdown] slide="subslide" minutes=6 literature=true
 # ### Exercise 2.1 — Render a template by hand
 #
-# Difficulty: easy, importance: high, minutes: 8. Write what `render` does with plain `jinja2`:
+# **Difficulty:** easy. **Importance:** high. **Minutes:** 8. Write what `render` does with plain `jinja2`:
 # give the row and the list `answer_choices` to the template, split at `|||`, strip both parts. An
 # unknown field must be an error.
 
@@ -298,7 +298,7 @@ display(plots.token_strip(pieces, example["labels"]))
 # %% [markdown] slide="subslide" minutes=6 literature=true
 # ### Exercise 2.2 — Mask the prompt
 #
-# Difficulty: easy, importance: very high, minutes: 6. Build one example from token ids: all tokens
+# **Difficulty:** easy. **Importance:** very high. **Minutes:** 6. Build one example from token ids: all tokens
 # as `input_ids`, and as `labels` −100 under the prompt, the token itself under the completion and
 # the end token. Do not shift anything: the model does that inside.
 
@@ -373,7 +373,7 @@ display(plots.token_strip(padded, batch["labels"][0].tolist()))
 # %% [markdown] slide="subslide" minutes=6 literature=true
 # ### Exercise 2.3 — Pad and collate
 #
-# Difficulty: medium, importance: very high, minutes: 10. Turn examples of different length into a
+# **Difficulty:** medium. **Importance:** very high. **Minutes:** 10. Turn examples of different length into a
 # batch: three tensors of the shape [examples, longest]. Pad on the right; `attention_mask` is 1 for
 # tokens and 0 for pads; pads get the label −100, a real end token keeps its own.
 
@@ -606,7 +606,7 @@ print(f"on all {LIVE} reviews their difference is uncertain by {margin:.3f} to e
 # %% [markdown] slide="subslide" minutes=6 literature=true
 # ### Exercise 2.4 — Write your own template
 #
-# Difficulty: easy, importance: high, minutes: 8. Write a promptsource file with a template for the
+# **Difficulty:** easy. **Importance:** high. **Minutes:** 8. Write a promptsource file with a template for the
 # reviews, label 0 negative and label 1 positive, in a wording of your own. The prompt must not tell
 # the answer. Then score it, and say what 50 reviews can tell about it and what they cannot.
 
@@ -765,7 +765,7 @@ plots.show(fig, alt)
 # %% [markdown] slide="subslide" minutes=6 literature=true
 # ### Exercise 2.5 — Find the leak
 #
-# Difficulty: medium, importance: high, minutes: 10. Return the positions of the test texts that
+# **Difficulty:** medium. **Importance:** high. **Minutes:** 10. Return the positions of the test texts that
 # have a near-duplicate in train: as sets of lower-case words, at least 80 % of the words of both
 # texts together are common (Jaccard similarity).
 

@@ -167,7 +167,7 @@ def minutes(notebook, path):
         return
     study, exercises, talk = (int(number or 0) for number in header.groups())
     stated = "\n".join(markdown(notebook)).replace("*", "")
-    asked = sum(int(n) for n in re.findall(r"Importance: \w+\. Minutes: (\d+)\.", stated))
+    asked = sum(int(n) for n in re.findall(r"Importance: [\w ]+\. Minutes: (\d+)\.", stated))
     told = sum(build.own(cell).get("minutes", 0) for cell in notebook.cells)
     if exercises != asked or study < asked:
         yield f"the exercises take {asked} minutes by their own word, the header says {exercises}"
