@@ -12,6 +12,7 @@ from typing import NamedTuple
 import psutil
 from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from . import assets, build, course, settings, workspace
 from .errors import WorkbookError
@@ -51,7 +52,7 @@ def packages() -> Check:
     needed = [Requirement(line) for line in tomllib.loads(text)["project"]["dependencies"]]
     found = {one.name: installed(one.name) for one in needed}
     bad = [str(one) for one in needed if not one.specifier.contains(found[one.name] or "0")]
-    pins = pinned()
+    pins = {name: pinned()[canonicalize_name(name)] for name in found}
     other = [f"{name} {version}" for name, version in found.items() if version != pins[name]]
     note = f", other than measured with: {', '.join(other)}" if other else ""
     detail = f"missing: {', '.join(bad)}" if bad else f"{len(found)} found{note}"

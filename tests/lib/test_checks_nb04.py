@@ -97,7 +97,7 @@ MISTAKES = [
         lambda changes, losses: [
             n for n, (_, low, high) in changes.items() if n not in losses and high < 0
         ],
-        "A loss that rose",
+        "A loss whose interval lies above 0",
     ),
     (nb04.check_got_worse, lambda changes, losses: [], "below 0 got worse"),
     (nb04.check_backward_transfer, lambda m: m[-1] - m.diagonal(), "one number"),

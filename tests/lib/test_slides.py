@@ -33,9 +33,6 @@ MORE = """
 # %% [markdown]
 # The length is $\\sqrt{a^2 + b_1}$, see [the next](02_next.ipynb) and [the web](https://example.org).
 
-# %%
-checks.quiz("99")
-
 # %% code="hide"
 print("the code of this cell is hidden")
 """
@@ -155,8 +152,8 @@ def test_a_figure_keeps_its_alternative_text(soup):
 
 
 def test_a_quiz_unfolds_without_its_source(soup):
-    [details] = [tag for tag in soup.find_all("details") if tag.get("class") != ["code"]]
-    assert details.summary.text == "two"
+    unfolding = [tag for tag in soup.find_all("details") if tag.get("class") != ["code"]]
+    assert [details.summary.text for details in unfolding] == ["two"]
     assert "checks.quiz" not in soup.select_one(".slides").text
 
 
@@ -305,7 +302,7 @@ def test_folded_code_is_in_a_closed_box(source):
 
 def test_a_notebook_that_was_not_executed_is_told(source):
     build.output_path(source, "solved").unlink()
-    with pytest.raises(WorkbookError, match="99_sample was not executed yet: do `workbook run 99`"):
+    with pytest.raises(WorkbookError, match="was not executed yet: do `workbook run 99 --write`"):
         slides.page(source)
 
 
