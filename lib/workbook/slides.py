@@ -86,7 +86,7 @@ def code_state(cell) -> str:
     no figure.
     """
     wish = {"show": "open", "hide": "none"}.get(build.own(cell).get("code"))
-    if wish or cell.source.startswith("checks.quiz("):
+    if wish or re.search(r"^checks\.quiz\(", cell.source, re.MULTILINE):
         return wish or "none"
     short = len(cell.source.splitlines()) <= SHORT and not _has_figure(cell)
     return "open" if short or "exercise" in build.own(cell) else "closed"
