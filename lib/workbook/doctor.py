@@ -52,8 +52,9 @@ def packages() -> Check:
     needed = [Requirement(line) for line in tomllib.loads(text)["project"]["dependencies"]]
     found = {one.name: installed(one.name) for one in needed}
     bad = [str(one) for one in needed if not one.specifier.contains(found[one.name] or "0")]
-    pins = {name: pinned()[canonicalize_name(name)] for name in found}
-    other = [f"{name} {version}" for name, version in found.items() if version != pins[name]]
+    pins = pinned()
+    differing = {n: v for n, v in found.items() if v != pins[canonicalize_name(n)]}
+    other = [f"{name} {version}" for name, version in differing.items()]
     note = f", other than measured with: {', '.join(other)}" if other else ""
     detail = f"missing: {', '.join(bad)}" if bad else f"{len(found)} found{note}"
     return Check("packages", not bad, detail, "run `make install` in the course folder")

@@ -107,16 +107,21 @@ def empty_run_cache():
     """Set the kept trainings aside while the block runs; afterwards they are back, with the new."""
     folder = settings.cache_dir() / "runs"
     aside = folder.with_name("runs-set-aside")
-    if folder.exists():
-        folder.rename(aside)
+    _bring_back(aside, folder)  # what a killed cold run left there
+    folder.rename(aside)
     try:
         yield
     finally:
-        folder.mkdir(parents=True, exist_ok=True)
-        for file in aside.glob("*"):
-            if not (folder / file.name).exists():
-                file.rename(folder / file.name)
-        shutil.rmtree(aside, ignore_errors=True)
+        _bring_back(aside, folder)
+
+
+def _bring_back(aside: Path, folder: Path) -> None:
+    """Move the files that were set aside into their folder, except those that are there anew."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for file in aside.glob("*"):
+        if not (folder / file.name).exists():
+            file.rename(folder / file.name)
+    shutil.rmtree(aside, ignore_errors=True)
 
 
 def _run_one(source: Path, edition: str, keep: bool, cold: bool, progress: Progress) -> Run:

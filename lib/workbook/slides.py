@@ -178,7 +178,7 @@ def _executed(source: Path) -> nbformat.NotebookNode:
     path, run = build.output_path(source, "solved"), f"do `workbook run {source.stem[:2]} --write`"
     if not path.exists():
         raise WorkbookError(f"{source.stem} was not executed yet: {run} first.")
-    executed = nbformat.read(path, as_version=4)
+    executed = build.read(path)
     if build.code_hash(executed) != build.code_hash(build.make(source, "solved")):
         raise WorkbookError(f"{source.stem} has changed since it was executed: {run} again.")
     return executed

@@ -140,11 +140,13 @@ def test_a_cold_run_sets_what_was_trained_aside_and_brings_it_back(tmp_path, mon
     runs = tmp_path / "runs"
     runs.mkdir()
     (runs / "old.json").write_text("1")
+    (tmp_path / "runs-set-aside").mkdir()
+    (tmp_path / "runs-set-aside" / "killed.json").write_text("0")
     with execution.empty_run_cache():
         assert not runs.exists()
         runs.mkdir()
         (runs / "new.json").write_text("2")
-    assert {file.name for file in runs.iterdir()} == {"old.json", "new.json"}
+    assert {file.name for file in runs.iterdir()} == {"old.json", "new.json", "killed.json"}
 
 
 def test_folders_of_this_machine_are_written_short(course):
