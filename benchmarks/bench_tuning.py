@@ -141,7 +141,8 @@ def tune_with_fit(precision: str, pairs: list) -> tuple[torch.nn.Module, list[tu
     examples = encoding.encode_pairs(tokenizer, pairs)
     steps = []
     training.fit(
-        model, examples, batch_size=BATCH_SIZE, lr=LR, warmup=WARMUP, clip=CLIP, seed=SEED,
+        model, examples, batch_size=BATCH_SIZE, lr=LR, warmup_ratio=WARMUP,
+        max_grad_norm=CLIP, seed=SEED,
         on_step=lambda history: steps.append((time.perf_counter(), history.tokens)),
         progress=False,
     )  # fmt: skip
@@ -224,7 +225,7 @@ def flops_per_example(pairs: list) -> float:
     examples = encoding.encode_pairs(tokenizer, pairs)
     tokens = statistics.mean(len(example["labels"]) for example in examples)
     learned = statistics.mean(
-        sum(label != encoding.IGNORE for label in example["labels"]) for example in examples
+        sum(label != encoding.IGNORE_INDEX for label in example["labels"]) for example in examples
     )
     output = model.get_output_embeddings().weight.numel()
     return 6 * ((models.count_parameters(model).total - output) * tokens + output * learned)

@@ -11,8 +11,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from . import settings
+from .authoring.sources import sources
 from .errors import WorkbookError
-from .sources import folder, sources
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
@@ -97,24 +98,24 @@ def run(
     """Execute notebooks headless; with --write, at the default scale, keep what came out."""
     if scale:
         os.environ["WORKBOOK_SCALE"] = scale
-    from . import course, execution
+    from .authoring import execute, readme
 
-    runs = execution.run(numbers or (), edition, write, cold)
+    runs = execute.run(numbers or (), edition, write, cold)
     if write:
-        course.refresh_readme()
+        readme.refresh_readme()
     raise typer.Exit(any(one.error for one in runs))
 
 
 @app.command()
 def build(numbers: Numbers = None, overwrite: Overwrite = False) -> None:
     """Write the learner edition from the sources, and the table and figure of README.md."""
-    from . import build, course
+    from .authoring import build, readme
 
     for path in build.build(numbers or (), overwrite):
         print(path.name)
-    course.refresh_readme()
+    readme.refresh_readme()
     if not numbers:  # to look whether the recording is complete takes seconds
-        course.refresh_picture()
+        readme.refresh_picture()
 
 
 @app.command()
@@ -125,7 +126,7 @@ def present(
     browser: Annotated[bool, typer.Option("--open/--no-open", help="Open the browser.")] = True,
 ) -> None:
     """Show the slides of an executed notebook in the browser, or write them as one HTML file."""
-    from . import slides
+    from .authoring import slides
 
     [source] = sources([number])
     if out:
@@ -138,7 +139,7 @@ def present(
 def measure(numbers: Some) -> None:
     """Repeat the recorded sweeps of notebooks; each may take hours."""
     for number in numbers:
-        scripts = sorted((folder() / "recorded").glob(f"{number}_*.py"))
+        scripts = sorted((settings.notebooks_dir() / "recorded" / "sweeps").glob(f"{number}_*.py"))
         if not scripts:
             raise WorkbookError(f"Notebook {number} has no recorded sweep to repeat.")
         for script in scripts:

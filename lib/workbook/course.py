@@ -1,21 +1,15 @@
-"""The course as a whole: its chapters, their measured cost, and the README made from both."""
+"""The course as a whole: its chapters, their map, and what each costs as measured."""
 
-import hashlib
 import itertools
-import re
 import textwrap
 from pathlib import Path
 from typing import NamedTuple
 
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
-from PIL import Image
 
-from . import build, execution, measurements, plots, settings
-from .assets import atomic_path
+from . import measurements, plots, settings
 
-BETWEEN_MARKS = re.compile(r"(?<=<!-- minutes:start -->\n).*?(?=<!-- minutes:end -->)", re.DOTALL)
-CURVE = "03_learning_curve"
 PER_ROW = 5  # chapters in one row of the map
 
 
@@ -29,7 +23,7 @@ class Chapter(NamedTuple):
     @property
     def notebook(self) -> Path | None:
         """The learner edition, or None while the chapter is planned."""
-        return next(iter(sorted(build.folder().glob(f"{self.number}_*.ipynb"))), None)
+        return next(iter(sorted(settings.notebooks_dir().glob(f"{self.number}_*.ipynb"))), None)
 
     @property
     def measured(self) -> dict:
@@ -81,7 +75,7 @@ def table(folder: str = "") -> str:
 def _row(chapter: Chapter, folder: str) -> str:
     link = f"[{chapter.title}]({folder}{chapter.notebook.name})"
     kept = chapter.measured
-    headline = execution.headline(kept).replace("_", " ") if kept else "not measured yet"
+    headline = measurements.headline(kept).replace("_", " ") if kept else "not measured yet"
     costs = " | ".join(_cost(chapter.number, precision) for precision in ("fp32", "bf16"))
     return f"| {chapter.number} | {link} | {chapter.question} | {costs} | {headline} |\n"
 
@@ -144,65 +138,3 @@ def describe_map() -> str:
         f"filled, to be read now: {', '.join(ready)}",
     ]
     return "; ".join([*parts, *([f"dashed, planned: {', '.join(later)}"] if later else [])]) + "."
-
-
-def refresh_readme() -> None:
-    """Write the present table of notebooks between the marks in README.md."""
-    path = settings.repo_root() / "README.md"
-    old = path.read_text(encoding="utf-8")
-    new = BETWEEN_MARKS.sub(lambda _: f"\n{table('notebooks/')}\n", old)
-    if new != old:
-        with atomic_path(path) as draft:
-            draft.write_text(new, encoding="utf-8")
-
-
-def picture() -> Path:
-    """Return the file of README's figure."""
-    return settings.repo_root() / "docs" / "learning_curve.png"
-
-
-def refresh_picture() -> None:
-    """Redraw README's figure where its recording is complete and has changed since.
-
-    The picture carries the hash of its recording: drawn again with other fonts it would be
-    another file that shows the same.
-    """
-    if picture_source() == recording_hash():
-        return
-    from . import recording
-
-    if not recording.is_current(CURVE):
-        return
-    fig = _learning_curve(recording.load(CURVE).frame)
-    with atomic_path(picture()) as draft:
-        fig.savefig(draft, metadata={"Source": recording_hash(), "Software": None})
-
-
-def recording_hash() -> str:
-    """Return the SHA-256 of the recording behind README's figure."""
-    path = build.folder() / "recorded" / f"{CURVE}.json"
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def picture_source() -> str | None:
-    """Return the hash of the recording that README's figure was drawn from, None without one."""
-    return Image.open(picture()).text["Source"] if picture().exists() else None
-
-
-def _learning_curve(frame) -> Figure:
-    """Draw the accuracy of the two-label task against the number of training examples."""
-    from .metrics import wilson
-
-    rows = frame[frame["task"] == "sentiment"]
-    [untrained] = rows[rows["n"] == 0].itertuples()
-    items = len(untrained.predictions)
-    return plots.curve(
-        rows[rows["n"] > 0],
-        x="n",
-        y="accuracy",
-        baseline=wilson(round(untrained.accuracy * items), items),
-        baseline_label="before tuning, with 95 % interval",
-        log=True,
-        xlabel="training reviews",
-        ylabel=f"accuracy on {items:,} unseen reviews",
-    )

@@ -14,7 +14,8 @@ from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from . import assets, build, course, settings, workspace
+from . import assets, course, settings, workspace
+from .authoring import build
 from .errors import WorkbookError
 
 DISK_GB = 6  # the run cache's bound, and the model

@@ -6,19 +6,19 @@ import torch
 
 from .errors import WorkbookError
 
-IGNORE = -100  # the label that PyTorch's cross-entropy skips
+IGNORE_INDEX = -100  # the label that PyTorch's cross-entropy skips
 
 
-def format_prompt(tokenizer, prompt: str, style: str = "chat") -> str:
+def format_prompt(tokenizer, prompt: str, prompt_style: str = "chat") -> str:
     """Return the text that the model reads before it writes the completion.
 
-    `style` is "chat" (the tokenizer's own chat template, without the default system message) or
-    "plain" (the prompt as it is).
+    `prompt_style` is "chat" (the tokenizer's own chat template, without the default system
+    message) or "plain" (the prompt as it is).
     """
-    if style == "plain":
+    if prompt_style == "plain":
         return prompt
     if tokenizer.chat_template is None:
-        raise WorkbookError("This tokenizer has no chat template: pass style='plain'.")
+        raise WorkbookError("This tokenizer has no chat template: pass prompt_style='plain'.")
     message = [{"role": "user", "content": prompt}]
     text = tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
     if text.startswith("<|im_start|>system"):  # 25 tokens that cost time and gain no accuracy
@@ -26,9 +26,9 @@ def format_prompt(tokenizer, prompt: str, style: str = "chat") -> str:
     return text
 
 
-def format_completion(prompt: str, completion: str, style: str = "chat") -> str:
+def format_completion(prompt: str, completion: str, prompt_style: str = "chat") -> str:
     """Return the completion as it follows the formatted prompt: in plain style after a space."""
-    needs_space = style == "plain" and prompt and not prompt[-1].isspace()
+    needs_space = prompt_style == "plain" and prompt and not prompt[-1].isspace()
     return f" {completion}" if needs_space else completion
 
 
@@ -42,7 +42,7 @@ def encode(
     prompt: str,
     completion: str,
     *,
-    style: str = "chat",
+    prompt_style: str = "chat",
     max_length: int = 512,
     truncate: bool = False,
 ) -> dict[str, list[int]]:
@@ -54,8 +54,8 @@ def encode(
     """
     if not completion.strip():
         raise WorkbookError(f"The completion of {prompt[:60]!r} is empty: give it at least a word.")
-    start = token_ids(tokenizer, format_prompt(tokenizer, prompt, style))
-    end = token_ids(tokenizer, format_completion(prompt, completion, style))
+    start = token_ids(tokenizer, format_prompt(tokenizer, prompt, prompt_style))
+    end = token_ids(tokenizer, format_completion(prompt, completion, prompt_style))
     end.append(tokenizer.eos_token_id)
     excess = len(start) + len(end) - max_length
     if excess > 0:
@@ -66,7 +66,7 @@ def encode(
                 "fits, pass truncate=True to cut the beginning of the prompt."
             )
         start = start[excess:]
-    return {"input_ids": start + end, "labels": [IGNORE] * len(start) + end}
+    return {"input_ids": start + end, "labels": [IGNORE_INDEX] * len(start) + end}
 
 
 def encode_pairs(tokenizer, pairs: Iterable[tuple[str, str]], **options) -> list[dict]:
@@ -86,8 +86,8 @@ def collate(examples: Sequence[dict], pad_id: int = 0) -> dict[str, torch.Tensor
     Pads are masked by position, not by id, since the end token often serves as the pad; so any
     `pad_id` will do. Raises WorkbookError if an example has no label to learn from.
     """
-    labels = pad_right([example["labels"] for example in examples], IGNORE)
-    if (labels == IGNORE).all(dim=1).any():
+    labels = pad_right([example["labels"] for example in examples], IGNORE_INDEX)
+    if (labels == IGNORE_INDEX).all(dim=1).any():
         raise WorkbookError("An example has every label masked: give it a completion to learn.")
     return {
         "input_ids": pad_right([example["input_ids"] for example in examples], pad_id),

@@ -3,11 +3,13 @@
 import re
 from collections.abc import Sequence
 
-from . import answers, metrics, scoring
+from . import metrics, scoring
 from .encoding import token_ids
 from .errors import WorkbookError
 from .tasks import Task
 
+ENTITY_TYPES = ("people", "places", "organizations")
+_FIELD = re.compile(rf"\b({'|'.join(ENTITY_TYPES)})[ \t]*:([^;\n]*)", re.IGNORECASE)
 WORD = re.compile(r"\w+")
 LONGEST = 48  # new tokens; the longest summaries have about forty
 
@@ -46,11 +48,11 @@ def grade(metric: str, answer: str, row: dict) -> float:
     if metric == "rouge":
         return metrics.compute("rouge", [answer], [reference(row)])["rougeL"]
     if metric == "span_f1":
-        spans = answers.parse_entities(answer)
-        truth = {kind: row[kind] for kind in answers.KINDS}
+        spans = parse_entities(answer)
+        truth = {kind: row[kind] for kind in ENTITY_TYPES}
         counts = metrics.span_counts([spans], [truth])
         if not counts.any():  # no names, which the answer has to say in the format asked for
-            return float(answers.has_entity_format(answer))
+            return float(has_entity_format(answer))
         return metrics.micro_f1(*counts.T)
     raise WorkbookError(f"There is no grade for the metric {metric!r}: compute it over all rows.")
 
@@ -88,3 +90,27 @@ def _capitalized(text: str) -> set[str]:
 def _words(text: str) -> str:
     """Return the words in lower case with a blank around each, so that `in` finds whole words."""
     return f" {' '.join(WORD.findall(text.lower()))} "
+
+
+def parse_entities(text: str) -> dict[str, list[str]]:
+    """Return the names in an answer like "people: A, B; places: none; organizations: C", by kind.
+
+    Kinds may come in any order, on one line or several; a kind that is missing, or is "none", has
+    no names. Of a kind that comes twice the first counts, so that a model that runs on past its
+    answer is not punished for it.
+    """
+    found: dict[str, list[str]] = {}
+    for kind, names in _FIELD.findall(text):
+        found.setdefault(kind.lower(), _names(names))
+    return {kind: found.get(kind, []) for kind in ENTITY_TYPES}
+
+
+def has_entity_format(text: str) -> bool:
+    """Tell whether an answer names each of the three kinds, so that it can be read as asked."""
+    return {kind.lower() for kind, _ in _FIELD.findall(text)} == set(ENTITY_TYPES)
+
+
+def _names(text: str) -> list[str]:
+    """Return the names of a comma-separated list, each once."""
+    names = (name.strip().rstrip(".") for name in text.split(","))
+    return list(dict.fromkeys(name for name in names if name and name.lower() != "none"))

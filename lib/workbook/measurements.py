@@ -3,13 +3,13 @@
 import json
 from pathlib import Path
 
-from . import build
-from .assets import atomic_path
+from . import settings
+from .files import atomic_path
 
 
 def path(number: str) -> Path:
     """Return the file of a notebook's measurements, by its two digits."""
-    return build.folder() / "recorded" / "measured" / f"{number}.json"
+    return settings.notebooks_dir() / "recorded" / "measured" / f"{number}.json"
 
 
 def read(number: str) -> dict:
@@ -37,3 +37,11 @@ def keep(number: str, entry: dict, is_shown: bool) -> None:
     with atomic_path(path(number)) as draft:
         text = json.dumps({"notebook": number, **kept}, indent=1, ensure_ascii=False)
         draft.write_text(text + "\n", encoding="utf-8")
+
+
+def headline(shown: dict | None) -> str:
+    """Return a notebook's most important number with its name, its sentence, or a dash."""
+    title = shown["headline"] if shown else "–"
+    value = shown["values"].get(title) if shown else None
+    estimate = value[0] if isinstance(value, list) else value
+    return f"{title} {estimate:.3g}" if isinstance(estimate, int | float) else title

@@ -1,9 +1,10 @@
-"""Give the memory of a notebook back while its kernel goes on, for those that come after it."""
+"""The memory that notebooks take: its peak, and giving it back while the kernel goes on."""
 
 import contextlib
 import gc
 import sys
-from types import FunctionType, ModuleType
+import threading
+from types import FunctionType, ModuleType, SimpleNamespace
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -63,3 +64,29 @@ def _forget_errors() -> None:
     for name in ERRORS:
         with contextlib.suppress(AttributeError):
             delattr(sys, name)
+
+
+@contextlib.contextmanager
+def peak_memory():
+    """Yield a reading whose `gb` grows to the peak resident memory of all child processes."""
+    reading, stop = SimpleNamespace(gb=0.0), threading.Event()
+
+    def watch():
+        while not stop.wait(0.1):
+            reading.gb = max(reading.gb, _children_gb())
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield reading
+    finally:
+        stop.set()
+        thread.join()
+
+
+def _children_gb() -> float:
+    total = 0
+    for child in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            total += child.memory_info().rss
+    return total / 1e9

@@ -11,9 +11,10 @@ from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 
 from . import assets, settings
+from .assets import convert
 from .errors import WorkbookError
 
-EMBEDDED = "smollm2-135m-instruct"
+DEFAULT_MODEL = "smollm2-135m-instruct"
 HUB_FILES = ("*.json", "*.jinja", "*.txt", "*.model", "*.safetensors")
 
 
@@ -22,11 +23,11 @@ def load(
 ) -> tuple[torch.nn.Module, PreTrainedTokenizerBase]:
     """Return the model (in evaluation mode, on the device) and the tokenizer called `name`.
 
-    `name` is `EMBEDDED`, a local folder or a hub id (with `revision`); without it, the setting
-    `WORKBOOK_MODEL` or the embedded model. Weights are read from safetensors only, and no code
+    `name` is `DEFAULT_MODEL`, a local folder or a hub id (with `revision`); without it, the setting
+    `WORKBOOK_MODEL` or the default model. Weights are read from safetensors only, and no code
     that comes with a model is run. Raises WorkbookError when it cannot be loaded.
     """
-    name = name or os.environ.get("WORKBOOK_MODEL") or EMBEDDED
+    name = name or os.environ.get("WORKBOOK_MODEL") or DEFAULT_MODEL
     folder = _folder(name, revision)
     if not any(folder.glob("*.safetensors")):
         raise WorkbookError(
@@ -34,18 +35,18 @@ def load(
             "other weight files can carry code and are not read."
         )
     try:
-        with assets.quiet_transformers():
+        with convert.quiet_transformers():
             model, tokenizer = _from_folder(folder, dtype)
     except (OSError, ValueError, SafetensorError) as error:
         raise WorkbookError(
             f"The folder {folder} is damaged or holds no causal language model with its tokenizer: "
-            + ("delete it and run again." if name == EMBEDDED else "check what is in it.")
+            + ("delete it and run again." if name == DEFAULT_MODEL else "check what is in it.")
         ) from error
     return _ready(model, tokenizer)
 
 
 def _folder(name: str, revision: str | None) -> Path:
-    if name == EMBEDDED:
+    if name == DEFAULT_MODEL:
         return assets.model_dir()
     folder = Path(name).expanduser()
     return folder if folder.is_dir() else _from_hub(name, revision)
@@ -62,7 +63,7 @@ def _from_hub(name: str, revision: str | None) -> Path:
         raise WorkbookError(
             f"The model {name!r} is no local folder, and the hub does not have it or cannot be "
             "reached: check the name, the revision and the connection, or unset WORKBOOK_MODEL "
-            f"to use {EMBEDDED}."
+            f"to use {DEFAULT_MODEL}."
         ) from error
 
 

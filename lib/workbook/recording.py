@@ -5,6 +5,7 @@ import html
 import importlib.metadata
 import importlib.util
 import json
+import os
 import platform
 import time
 from collections.abc import Callable
@@ -14,9 +15,9 @@ from pathlib import Path
 import pandas as pd
 from IPython.display import display
 
-from . import settings
-from .assets import atomic_path
+from . import settings, tasks
 from .errors import WorkbookError
+from .files import atomic_path
 from .hashing import code_hash
 from .metrics import Interval, RunInterval
 
@@ -44,7 +45,7 @@ def measured(notebook: str, headline: str, **values) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Sweep:
-    """A measurement repeated over points; a script in notebooks/recorded defines one as SWEEP.
+    """A measurement repeated over points; a script in recorded/sweeps defines one as SWEEP.
 
     `measure(**settings, **point)` returns a dict of results. The file of the results stands
     beside the script (`source`, give `__file__`) and has its name. Where later points rest on what
@@ -64,18 +65,21 @@ class Sweep:
     def run(self) -> None:
         """Measure every point that is not in the file yet, and save after each.
 
-        A killed run goes on where it stopped. Results of other code or settings are replaced;
-        code is compared without comments, docstrings and the list of points.
+        A killed run goes on where it stopped, in the number format that it began with. Results of
+        other code, settings or data are replaced; code is compared without imports, comments,
+        docstrings and the list of points.
         """
         # Taken before the hours of measuring, in which somebody may edit the script.
         made, rows = self._made(), self._kept_rows()
         if self.path.exists() and not rows:
-            print(f"{self.path.name} was made by other code or settings: starting afresh.")
+            print(f"{self.path.name} was made by other code, settings or data: starting afresh.")
+        if rows:
+            os.environ["WORKBOOK_PRECISION"] = _read(self.path)["precision"]
         left = self._left(rows)
         while left:
             point = left[0]
             rows.append(self.measure_point(point))
-            self._write({**made, **_circumstances(), "rows": rows})
+            self._write({**made, **_circumstances(), "data": tasks.loaded(), "rows": rows})
             left = self._left(rows)
             place = f"{self.path.stem}, {len(left)} left"
             print(f"{place}: {point} took {rows[-1]['seconds']} s", flush=True)
@@ -86,11 +90,12 @@ class Sweep:
         result = self.measure(**self.settings, **point)
         if clash := set(point) & set(result):
             raise WorkbookError(f"A result is named like a setting of its point: rename {clash}.")
-        row = {**point, **result, "seconds": round(time.perf_counter() - begin, 2)}
+        seconds = round(time.perf_counter() - begin, 2)
+        row = {**point, **result, "seconds": seconds, "machine": settings.machine()}
         return {name: _plain(name, value) for name, value in row.items()}
 
     def is_current(self) -> bool:
-        """Tell whether the file was made by this code and these settings and has every point."""
+        """Tell whether the file was made by this code, settings and data, and has every point."""
         return not self._left(self._kept_rows())
 
     def known_points(self, rows: list[dict]) -> list[dict]:
@@ -106,7 +111,10 @@ class Sweep:
 
     def _kept_rows(self):
         old = _read(self.path) if self.path.exists() else {"rows": []}
-        return old["rows"] if self._made().items() <= old.items() else []
+        is_same = self._made().items() <= old.items() and all(
+            tasks.fingerprint(name) == known for name, known in old.get("data", {}).items()
+        )
+        return old["rows"] if is_same else []
 
     def _write(self, content):
         with atomic_path(self.path) as draft:
@@ -138,7 +146,7 @@ def load(name: str) -> Recorded:
 
 
 def sweep(name: str) -> Sweep:
-    """Return the SWEEP that the script of this name in notebooks/recorded defines."""
+    """Return the SWEEP that the script of this name in notebooks/recorded/sweeps defines."""
     path = _folder() / f"{name}.py"
     if not path.exists():
         raise WorkbookError(f"There is no sweep {name!r}: choose a script in {_folder()}.")
@@ -167,17 +175,19 @@ def rerun(name: str, **point) -> tuple[dict, dict]:
 
 
 def source_hash(path: str | Path) -> str:
-    """Return the SHA-256 of a script's code without comments, docstrings and sweep points."""
-    return code_hash(Path(path).read_text(encoding="utf-8"), ignored_arguments=["points"])
+    """Return the SHA-256 of a script's code without imports, comments, docstrings, sweep points."""
+    return code_hash(
+        Path(path).read_text(encoding="utf-8"), ignored_arguments=["points"], imports=False
+    )
 
 
 def _folder():
-    return settings.repo_root() / "notebooks" / "recorded"
+    return settings.notebooks_dir() / "recorded" / "sweeps"
 
 
 def _read(path):
     if not path.exists():
-        command = f"python notebooks/recorded/{path.stem}.py"
+        command = f"python notebooks/recorded/sweeps/{path.stem}.py"
         raise WorkbookError(f"There is no recording {path.stem!r}: make it with `{command}`.")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -195,6 +205,7 @@ def _circumstances():
     versions = {name: importlib.metadata.version(name) for name in PACKAGES}
     return {
         "machine": settings.machine(),
+        "precision": settings.precision(),
         "versions": {"python": platform.python_version(), **versions},
         "made": datetime.date.today().isoformat(),
     }

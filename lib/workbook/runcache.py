@@ -14,10 +14,11 @@ import torch
 from datasets.fingerprint import Hasher
 from safetensors import safe_open
 from safetensors.torch import save_file
+from transformers import PreTrainedTokenizerBase
 
 from . import settings, training
-from .assets import atomic_path
 from .errors import WorkbookError
+from .files import atomic_path
 from .hashing import code_hash
 from .training import History
 
@@ -33,7 +34,7 @@ TRAINING_CODE = (
     "adaptation/*.py",
 )
 MEASURING_CODE = (
-    *TRAINING_CODE, "scoring.py", "metrics.py", "answers.py", "grading.py", "forgetting/*.py"
+    *TRAINING_CODE, "scoring.py", "metrics.py", "grading.py", "forgetting/*.py"
 )  # fmt: skip
 
 
@@ -70,12 +71,14 @@ def _describe(value):
     """Return what identifies an input: models by weights, functions by code, else the value."""
     if isinstance(value, torch.nn.Module):
         return fingerprint(value)
+    if isinstance(value, PreTrainedTokenizerBase):
+        return value.backend_tokenizer.to_str(), value.chat_template, value.special_tokens_map
     if inspect.isfunction(value):
         return code_hash(inspect.getsource(value))
     return value
 
 
-def key_of(name: str, inputs: dict, code: Sequence[str] = MEASURING_CODE) -> str:
+def cache_key(name: str, inputs: dict, code: Sequence[str] = MEASURING_CODE) -> str:
     """Return the cache key of a named run with its inputs, precision, live seed, library code."""
     parts = {key: _describe(value) for key, value in inputs.items()}
     context = (
@@ -87,13 +90,13 @@ def key_of(name: str, inputs: dict, code: Sequence[str] = MEASURING_CODE) -> str
     return f"{name}-{_hash([sorted(parts.items()), context])}"
 
 
-def remember(name: str, function: Callable[..., dict], **inputs) -> dict:
+def cached(name: str, function: Callable[..., dict], **inputs) -> dict:
     """Return `function(**inputs)`, a JSON-able result, from the cache where it was computed before.
 
     The key covers the function's code, the library's, and the inputs (models by their weights). A
     line says when a result comes from the cache and how long it took to compute.
     """
-    file = runs_dir() / f"{key_of(name, {'function': function, **inputs})}.json"
+    file = runs_dir() / f"{cache_key(name, {'function': function, **inputs})}.json"
     if file.exists():
         kept = json.loads(file.read_text())
         print(f"{name}: from the run cache (it took {kept['seconds']:.0f} s on {kept['date']})")
@@ -114,7 +117,7 @@ def fit(name: str, model: torch.nn.Module, examples: Sequence[dict], **settings_
     """
     watching = {k: settings_.pop(k) for k in ("on_step", "progress") if k in settings_}
     inputs = {"model": model, "examples": list(examples), **settings_}
-    key = key_of(name, inputs, TRAINING_CODE)
+    key = cache_key(name, inputs, TRAINING_CODE)
     weights, numbers = runs_dir() / f"{key}.safetensors", runs_dir() / f"{key}.json"
     if weights.exists() and numbers.exists():
         return _load_run(name, model, weights, numbers)

@@ -177,24 +177,26 @@ def score_choices(
     prompts: Sequence[str],
     choices: Sequence[Sequence[str]],
     *,
-    style: str = "chat",
+    prompt_style: str = "chat",
     **options,
 ) -> list[list[float]]:
     """Return the log-likelihood (nats) of each choice of each prompt, both given as text.
 
-    The end token is not scored. `style` as in `encoding.format_prompt`.
+    The end token is not scored. `prompt_style` as in `encoding.format_prompt`.
     """
-    starts = [token_ids(tokenizer, format_prompt(tokenizer, prompt, style)) for prompt in prompts]
+    starts = [
+        token_ids(tokenizer, format_prompt(tokenizer, prompt, prompt_style)) for prompt in prompts
+    ]
     ends = [
-        [_choice_ids(tokenizer, prompt, choice, style) for choice in row]
+        [_choice_ids(tokenizer, prompt, choice, prompt_style) for choice in row]
         for prompt, row in zip(prompts, choices, strict=True)
     ]
     return score_continuations(model, starts, ends, **options)
 
 
-def _choice_ids(tokenizer, prompt: str, choice: str, style: str) -> list[int]:
+def _choice_ids(tokenizer, prompt: str, choice: str, prompt_style: str) -> list[int]:
     """Return the ids of a choice, none for a blank one, whose space alone is not an answer."""
-    text = format_completion(prompt, choice, style) if choice.strip() else ""
+    text = format_completion(prompt, choice, prompt_style) if choice.strip() else ""
     return token_ids(tokenizer, text)
 
 
@@ -217,7 +219,7 @@ def classify(
     prompts: Sequence[str],
     labels: Sequence[str],
     *,
-    style: str = "chat",
+    prompt_style: str = "chat",
     neutral_prompts: Sequence[str] = (),
     **options,
 ) -> Classification:
@@ -228,7 +230,9 @@ def classify(
     et al. 2021, 2102.09690). Taught in notebook 01.
     """
     every = [*prompts, *neutral_prompts]
-    rows = score_choices(model, tokenizer, every, [labels] * len(every), style=style, **options)
+    rows = score_choices(
+        model, tokenizer, every, [labels] * len(every), prompt_style=prompt_style, **options
+    )
     scores = np.array(rows[: len(prompts)])
     if neutral_prompts:
         bias = Classification(np.array(rows[len(prompts) :]), np.empty(0)).probabilities()
@@ -241,7 +245,7 @@ def generate(
     tokenizer,
     prompts: Sequence[str],
     *,
-    style: str = "chat",
+    prompt_style: str = "chat",
     max_new_tokens: int = 32,
     temperature: float = 0.0,
     top_p: float = 1.0,
@@ -255,7 +259,9 @@ def generate(
     Greedy at temperature 0, else sampled with the seed. The text ends at the end token, after
     `max_new_tokens`, or before the first occurrence of `stop`.
     """
-    rows = [token_ids(tokenizer, format_prompt(tokenizer, prompt, style)) for prompt in prompts]
+    rows = [
+        token_ids(tokenizer, format_prompt(tokenizer, prompt, prompt_style)) for prompt in prompts
+    ]
     sampling = {"do_sample": False}
     if temperature > 0:
         sampling = dict(do_sample=True, temperature=temperature, top_p=top_p, top_k=top_k)

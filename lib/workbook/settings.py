@@ -49,6 +49,11 @@ def repo_root() -> Path:
     return root
 
 
+def notebooks_dir() -> Path:
+    """Return the folder of the learner edition, with `source/` and `recorded/` in it."""
+    return repo_root() / "notebooks"
+
+
 def device():
     """Return the torch device in use: CUDA, then Apple's MPS, then the CPU."""
     import torch

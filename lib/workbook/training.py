@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 from transformers import get_linear_schedule_with_warmup
 
 from . import models, settings
-from .encoding import IGNORE, collate, length_grouped_batches
+from .encoding import IGNORE_INDEX, collate, length_grouped_batches
 from .errors import WorkbookError
 
 # Called with the learning float32 weights by name, when the backward pass has filled their .grad.
@@ -132,7 +132,7 @@ def completion_loss(model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> t
     end of the row, so a soft prompt put before the text does not shift them.
     """
     targets = batch["labels"][:, 1:]
-    learned = (targets != IGNORE).any(dim=0).nonzero().squeeze(1)
+    learned = (targets != IGNORE_INDEX).any(dim=0).nonzero().squeeze(1)
     positions = learned - batch["labels"].shape[1]
     logits = model(
         input_ids=batch["input_ids"],
@@ -146,7 +146,7 @@ def completion_loss(model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> t
 
 def label_count(batch: dict[str, torch.Tensor]) -> int:
     """Return the number of tokens that the batch learns from."""
-    return int((batch["labels"][:, 1:] != IGNORE).sum())
+    return int((batch["labels"][:, 1:] != IGNORE_INDEX).sum())
 
 
 def to_device(batch: dict[str, torch.Tensor], device) -> dict[str, torch.Tensor]:
@@ -200,7 +200,7 @@ class Trainer:
     optimizer: torch.optim.Optimizer
     schedule: torch.optim.lr_scheduler.LRScheduler
     regularizers: Sequence[Regularizer]
-    clip: float
+    max_grad_norm: float
 
     def step(self, batches: Sequence[dict]) -> dict:
         """Learn from the batches in one update and return its loss, penalty and gradient norm.
@@ -221,12 +221,14 @@ class Trainer:
         if isinstance(self.optimizer, MasterAdamW):
             self.optimizer.collect()
         penalty = sum(regularizer(self.weights) for regularizer in self.regularizers)
-        norm = float(self.accelerator.clip_grad_norm_(list(self.weights.values()), self.clip))
+        norm = float(
+            self.accelerator.clip_grad_norm_(list(self.weights.values()), self.max_grad_norm)
+        )
         lr = self.schedule.get_last_lr()[0]
         self.optimizer.step()
         self.schedule.step()
         self.optimizer.zero_grad()
-        return {"loss": loss, "penalty": float(penalty), "norm": norm, "lr": lr}
+        return {"loss": loss, "penalty": float(penalty), "grad_norm": norm, "lr": lr}
 
 
 def release_memory() -> None:
@@ -243,10 +245,10 @@ def fit(
     epochs: int = 1,
     batch_size: int = 8,
     lr: float = 2e-5,
-    warmup: float = 0.1,
+    warmup_ratio: float = 0.1,
     weight_decay: float = 0.0,
-    clip: float = 1.0,
-    accumulate: int = 1,
+    max_grad_norm: float = 1.0,
+    gradient_accumulation_steps: int = 1,
     seed: int = 0,
     validation: Sequence[dict] | None = None,
     metric: Callable[[torch.nn.Module], dict] | None = None,
@@ -258,7 +260,7 @@ def fit(
     """Tune the model on encoded examples and return the history; the model changes in place.
 
     Each epoch sees every example once, in length-grouped batches; the learning rate rises over the
-    first `warmup` share of the steps and then falls linearly to zero. Only parameters with
+    first `warmup_ratio` share of the steps and then falls linearly to zero. Only parameters with
     `requires_grad` learn. After each epoch the validation loss (nats per learned token) and
     `metric(model)` are measured; with `patience`, training stops after that many epochs without a
     lower validation loss and the best weights come back. A regularizer is called after the
@@ -273,21 +275,23 @@ def fit(
     release_memory()  # the allocator still holds what was freed: it would add to the peak
     generator = seed_everything(seed)
     batches_an_epoch = math.ceil(len(examples) / batch_size)
-    total = epochs * math.ceil(batches_an_epoch / accumulate)
+    total = epochs * math.ceil(batches_an_epoch / gradient_accumulation_steps)
     history = History()
     accelerator = Accelerator(cpu=settings.device().type == "cpu")
     with working_precision(model, lr, weight_decay) as optimizer:
         weights = _learning_weights(model, optimizer)
-        best = _Best(list(weights.values()), patience)
-        schedule = get_linear_schedule_with_warmup(optimizer, round(warmup * total), total)
+        best = EarlyStopping(list(weights.values()), patience)
+        schedule = get_linear_schedule_with_warmup(optimizer, round(warmup_ratio * total), total)
         trainer = Trainer(
             accelerator, accelerator.prepare(model), weights, optimizer, schedule,
-            regularizers, clip,
+            regularizers, max_grad_norm,
         )  # fmt: skip
         with tqdm(total=total, disable=not progress, unit="step", leave=False) as bar:
             for epoch in range(1, epochs + 1):
                 stream = batches_of(examples, batch_size, generator)
-                _train_epoch(trainer, grouped(stream, accumulate), history, bar, on_step)
+                _train_epoch(
+                    trainer, grouped(stream, gradient_accumulation_steps), history, bar, on_step
+                )
                 history.epochs.append(
                     {"epoch": epoch} | _measure(model, history, validation, metric)
                 )
@@ -332,7 +336,7 @@ def _measure(model, history, validation, metric) -> dict:
     return row | (metric(model) if metric else {})
 
 
-class _Best:
+class EarlyStopping:
     """Keeps the float32 weights of the epoch with the lowest validation loss."""
 
     def __init__(self, parameters: Sequence[torch.Tensor], patience: int | None):

@@ -13,10 +13,11 @@ from collections.abc import Iterator, Sequence
 from enum import StrEnum
 from pathlib import Path
 
-from . import build, settings
-from .assets import atomic_path
+from . import settings
+from .authoring import build
+from .authoring.sources import sources
 from .errors import WorkbookError
-from .sources import sources
+from .files import atomic_path
 
 CONFIG = Path(__file__).parent / "jupyter"
 LINK = re.compile(build.LINK.pattern + r"""([^\s)"]+)""")

@@ -31,7 +31,7 @@ import time
 import numpy as np
 import pandas as pd
 import torch
-from workbook import answers, checks, encoding, metrics, models, plots
+from workbook import checks, encoding, grading, metrics, models, plots
 from workbook import recording, runcache, scoring, settings, tasks
 from workbook.templates import few_shot
 
@@ -134,7 +134,7 @@ with torch.inference_mode():
     probabilities = model(ids).logits[0, -1].softmax(-1)
 for probability, token in zip(*probabilities.topk(5), strict=True):
     print(f"{probability:.3f} {tokenizer.decode([token])!r}")
-found = scoring.classify(model, tokenizer, [prompt], sentiment.labels, style="plain")
+found = scoring.classify(model, tokenizer, [prompt], sentiment.labels, prompt_style="plain")
 for label, score, share in zip(
     sentiment.labels, found.scores[0], found.probabilities()[0], strict=True
 ):
@@ -185,7 +185,7 @@ checks.nb01.check_log_likelihood(log_likelihood)
 def most_likely(model, prompts, labels):
     """Return the index of the most likely label for each prompt."""
     with scoring.working_copy(model) as working:
-        found = scoring.classify(working, tokenizer, prompts, labels, style="plain")
+        found = scoring.classify(working, tokenizer, prompts, labels, prompt_style="plain")
     return {"labels": found.predictions}
 
 
@@ -194,7 +194,7 @@ def predict(shown, template=plain, rows=test):
     prompts = [few_shot(template, shown, row).prompt for row in rows]
     options = {"prompts": prompts, "labels": template.choices(rows[0])}
     name = f"01 {template.name}, {len(shown)} shots"
-    return np.array(runcache.remember(name, most_likely, model=model, **options)["labels"])
+    return np.array(runcache.cached(name, most_likely, model=model, **options)["labels"])
 
 
 # %%
@@ -366,7 +366,7 @@ plots.show(figure, alt="Share of positive answers for eight orders of the same f
 shown = demonstrations(sentiment, 4, draw=DRAW)
 for text in ("N/A", "[MASK]", ""):
     neutral = few_shot(plain, shown, {"text": text, "label": 0}).prompt
-    found = scoring.classify(model, tokenizer, [neutral], sentiment.labels, style="plain")
+    found = scoring.classify(model, tokenizer, [neutral], sentiment.labels, prompt_style="plain")
     print(f"{text!r:10} 'positive' has {found.probabilities()[0, 1]:.2f} of the two labels")
 
 # %% [markdown] literature=true
@@ -483,7 +483,7 @@ for n, rows in invented[invented.shots > 0].groupby("shots"):
 def write(model, prompts, tokens):
     """Return the text that the model writes after each prompt, up to an empty line."""
     with scoring.working_copy(model) as working:
-        texts = scoring.generate(working, tokenizer, prompts, style="plain", max_new_tokens=tokens)
+        texts = scoring.generate(working, tokenizer, prompts, prompt_style="plain", max_new_tokens=tokens)
     return {"texts": [text.split("\n\n")[0] for text in texts]}
 
 
@@ -494,16 +494,16 @@ written = {}
 for n in (0, 3):
     shown = demonstrations(entities, n, draw=DRAW)
     prompts = [few_shot(entities.template("plain"), shown, row).prompt for row in rows]
-    written[n] = runcache.remember(
+    written[n] = runcache.cached(
         f"01 entities, {n} shots", write, model=model, prompts=prompts, tokens=32
     )["texts"]
 
 # %%
-gold = [{kind: row[kind] for kind in answers.KINDS} for row in rows]
+gold = [{kind: row[kind] for kind in grading.ENTITY_TYPES} for row in rows]
 spans = {}
 for n, texts in written.items():
     print(f"{n} shots: {texts[1][:90]!r}")
-    found = [answers.parse_entities(text) for text in texts]
+    found = [grading.parse_entities(text) for text in texts]
     counts = metrics.span_counts(found, gold)
     spans[n] = metrics.bootstrap_interval(tuple(counts.T), metrics.micro_f1)
 print(f"wanted:  {entities.template('plain').render(rows[1]).completion!r}")
@@ -526,7 +526,7 @@ print("span F1 of the five draws with three shots:", three.round(2))
 # %%
 def named(rows):
     """Return all names of some rows, in lower case."""
-    return {name.lower() for row in rows for kind in answers.KINDS for name in row[kind]}
+    return {name.lower() for row in rows for kind in grading.ENTITY_TYPES for name in row[kind]}
 
 
 def copied(texts, shown):
@@ -704,15 +704,15 @@ checks.nb01.check_temperature(at_temperature)
 def seconds_of(model, prompts, labels):
     """Return the seconds to score the prompts together, sharing their beginning, and one by one."""
     begin = time.perf_counter()
-    scoring.classify(model, tokenizer, prompts, labels, style="plain")
+    scoring.classify(model, tokenizer, prompts, labels, prompt_style="plain")
     middle = time.perf_counter()
     for prompt in prompts:
-        scoring.classify(model, tokenizer, [prompt], labels, style="plain")
+        scoring.classify(model, tokenizer, [prompt], labels, prompt_style="plain")
     return {"shared": middle - begin, "alone": time.perf_counter() - middle}
 
 
 prompts = [few_shot(plain, demonstrations(sentiment, 8, 0), row).prompt for row in test[:WRITTEN]]
-seconds = runcache.remember(
+seconds = runcache.cached(
     "01 shared prefix", seconds_of, model=model, prompts=prompts, labels=sentiment.labels
 )
 speedup = seconds["alone"] / seconds["shared"]

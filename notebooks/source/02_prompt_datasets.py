@@ -33,7 +33,8 @@ from sklearn.neighbors import KNeighborsClassifier
 from transformers import DataCollatorForLanguageModeling
 
 from workbook import assets, checks, encoding, errors, metrics, models, plots, recording
-from workbook import runcache, scoring, settings, splits, tasks, templates
+from workbook import runcache, scoring, settings, tasks, templates
+from workbook.tasks import splits
 
 LIVE = settings.pick(smoke=8, default=200, full=500)  # reviews to score per template
 SAMPLE = settings.pick(smoke=100, default=1000, full=5000)  # reviews to count tokens of
@@ -264,7 +265,7 @@ print(f"{with_system}\n{'=' * 30} {system_tokens} tokens with, {prompt_tokens} w
 # %%
 for joined in ("Sentiment: positive", "Sentiment:positive"):
     print(f"{joined!r:24}", tokenizer.tokenize(joined))
-print("our plain style:", [encoding.format_completion("Sentiment:", "positive", style="plain")])
+print("our plain style:", [encoding.format_completion("Sentiment:", "positive", prompt_style="plain")])
 
 # %% [markdown] slide="slide" minutes=5
 # ## Tokens and labels: what is learned
@@ -352,7 +353,7 @@ print("end:", tokenizer.eos_token, tokenizer.eos_token_id)
 by_id = DataCollatorForLanguageModeling(tokenizer, mlm=False)
 naive = by_id([{"input_ids": example["input_ids"]}])["labels"][0].tolist()
 display(plots.token_strip(pieces, naive))
-lost = sum(label == encoding.IGNORE for label in naive)
+lost = sum(label == encoding.IGNORE_INDEX for label in naive)
 print(f"{lost} tokens masked, all of them {tokenizer.eos_token}, and the prompt is learned")
 
 # %% [markdown]
@@ -541,7 +542,7 @@ correct, answered, given = {}, {}, {}
 for template in compared:
     prompts = [template.render(review).prompt for review in reviews]
     answers = template.choices(reviews[0])
-    result = runcache.remember(
+    result = runcache.cached(
         f"02 {template.name.strip()}", zero_shot, model=model, prompts=prompts, answers=answers
     )
     found = np.array(result["predictions"])

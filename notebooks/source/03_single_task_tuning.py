@@ -70,7 +70,7 @@ def predict(model, prompts, labels):
 def correct(name, model, rows):
     """Return which rows the model labels correctly, from the run cache where it is known."""
     prompts = [question.render(row).prompt for row in rows]
-    found = runcache.remember(name, predict, model=model, prompts=prompts, labels=task.labels)
+    found = runcache.cached(name, predict, model=model, prompts=prompts, labels=task.labels)
     return np.array(found["labels"]) == [row["label"] for row in rows]
 
 
@@ -92,7 +92,7 @@ print(f"zero-shot accuracy on {LIVE} validation reviews: {zero_shot}")
 # %%
 row = validation[0]
 example = encoding.encode(tokenizer, *question.render(row))
-start = len(example["labels"]) - sum(label != encoding.IGNORE for label in example["labels"])
+start = len(example["labels"]) - sum(label != encoding.IGNORE_INDEX for label in example["labels"])
 with scoring.inference(model):
     logits = model(torch.tensor([example["input_ids"]], device=model.device)).logits[0].cpu()
 next_token = logits[start - 1].softmax(-1)  # position start-1 predicts the token at start
@@ -456,7 +456,7 @@ checks.nb03.check_paired(paired_gain)
 # part the two: 63 examples four times, which is 32 steps, as many as 250 examples once.
 
 # %% [markdown] slide="notes"
-# Recorded by the same code, with the script beside the numbers (notebooks/recorded/03_learning_curve.py).
+# Recorded by the same code, with the script beside the numbers (notebooks/recorded/sweeps/03_learning_curve.py).
 # Ask before the figure: if the left end is low, is it for want of examples or of steps?
 
 # %%

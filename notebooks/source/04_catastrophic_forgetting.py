@@ -26,8 +26,8 @@ import re
 import numpy as np
 import pandas as pd
 
-from workbook import answers, checks, grading, metrics, models, plots, recording
-from workbook import runcache, scoring, settings, sharedruns, tasks
+from workbook import checks, grading, metrics, models, plots, recording
+from workbook import experiments, runcache, scoring, settings, tasks
 from workbook.forgetting import continual, drift, panel
 from workbook.templates import few_shot
 
@@ -74,7 +74,7 @@ def prompt_of(name, index):
 # %%
 model, tokenizer = models.load()
 prompts = [prompt_of(*asked) for asked in ASKED]
-answers_before = runcache.remember(
+answers_before = runcache.cached(
     "04 answers, untuned", write, model=model, prompts=prompts, tokens=40
 )["texts"]
 for prompt, answer in zip(prompts, answers_before, strict=True):
@@ -119,14 +119,8 @@ checks.nb04.check_contains(contains)
 # Now the whole panel, on few items, so that it takes half a minute. Later cells add recorded
 # measurements of the same panel with 1,000 reviews and 120 entities, to say what few items cannot.
 
-
 # %%
-def live_panel(model, skipped):
-    """Return the small panel of the model: a number for each item of each ability."""
-    return panel.measure(model, tokenizer, "live", skip=skipped)
-
-
-before = runcache.remember("04 panel, untuned", live_panel, model=model, skipped=SKIPPED)
+before = runcache.cached("04 panel, untuned", panel.measure, model=model, tokenizer=tokenizer, skip=SKIPPED)
 for name, interval in panel.summary(before).items():
     print(f"{panel.ABILITIES[name].title:24} {interval}   {len(before[name]):3} items")
 
@@ -154,9 +148,9 @@ def losses_told(history):
 
 del model
 live = plots.LiveLosses()
-model, tokenizer, history = sharedruns.load("sentiment-full", on_step=live)
+model, tokenizer, history = experiments.load("sentiment-full", on_step=live)
 live.finish(history, alt=f"Training loss of notebook 03's run on sentiment: {losses_told(history)}.")
-after = runcache.remember("04 panel, tuned", live_panel, model=model, skipped=SKIPPED)
+after = runcache.cached("04 panel, tuned", panel.measure, model=model, tokenizer=tokenizer, skip=SKIPPED)
 live_changes = panel.changes(before, after)
 for name, change in live_changes.items():
     print(f"{panel.ABILITIES[name].title:24} {change}")
@@ -199,7 +193,7 @@ plots.show(changes_figure(live_changes, "the items, for your run alone"), alt="L
 # (`metrics.run_interval`, explained in notebook 05); the change in each run stands beside.
 
 # %% [markdown] slide="notes"
-# Recorded: measured before by the same code, in notebooks/recorded/04_forgetting.py. Cover the picture
+# Recorded: measured before by the same code, in notebooks/recorded/sweeps/04_forgetting.py. Cover the picture
 # and let the room order the abilities by loss first. Which of them would a user ever notice?
 
 # %%
@@ -296,7 +290,7 @@ checks.nb04.check_got_worse(got_worse)
 # changed. Length is usually the first thing named.
 
 # %%
-answers_after = runcache.remember(
+answers_after = runcache.cached(
     "04 answers, tuned", write, model=model, prompts=prompts, tokens=40
 )["texts"]
 for prompt, old, new in zip(prompts, answers_before, answers_after, strict=True):
@@ -352,10 +346,10 @@ for lr in (5e-5, 1e-4):
 del model
 model, tokenizer = models.load()
 live = plots.LiveLosses()
-examples = sharedruns.encoded("sentiment-full", tokenizer, "train")
+examples = experiments.encoded("sentiment-full", tokenizer, "train")
 history = runcache.fit("04 high rate", model, examples, lr=1e-4, seed=settings.seed(), on_step=live)
 live.finish(history, alt=f"Training loss of your run at the rate 1e-4: {losses_told(history)}.")
-hot = runcache.remember("04 panel, high rate", live_panel, model=model, skipped=SKIPPED)
+hot = runcache.cached("04 panel, high rate", panel.measure, model=model, tokenizer=tokenizer, skip=SKIPPED)
 hot_sentiment = metrics.paired_interval(hot["sentiment"], before["sentiment"])
 hot_retained = metrics.paired_interval(panel.retained(hot), panel.retained(before))
 print(f"your run: sentiment {hot_sentiment}, names and facts {hot_retained}")
@@ -451,7 +445,7 @@ prompts_by_shots = {
 def list_names(model, prompts, style):
     """Return what the model writes after each prompt, up to an empty line."""
     with scoring.working_copy(model) as working:
-        texts = scoring.generate(working, tokenizer, prompts, style=style, max_new_tokens=32)
+        texts = scoring.generate(working, tokenizer, prompts, prompt_style=style, max_new_tokens=32)
     return {"texts": [text.split("\n\n")[0] for text in texts]}
 
 
@@ -460,15 +454,15 @@ untuned, _ = models.load()
 texts = {}
 for shots, style in ((0, "chat"), (3, "plain")):
     for when, each in (("untuned", untuned), ("tuned", model)):
-        texts[shots, when] = runcache.remember(
+        texts[shots, when] = runcache.cached(
             f"04 names, {shots} shots, {when}", list_names,
-            model=each, prompts=prompts_by_shots[shots], style=style,
+            model=each, prompts=prompts_by_shots[shots], prompt_style=style,
         )["texts"]  # fmt: skip
 for key, written_texts in texts.items():
     print(f"{key[0]} shots, {key[1]:8} {written_texts[0]!r}")
 
 # %%
-truth = [{kind: row[kind] for kind in answers.KINDS} for row in sentences]
+truth = [{kind: row[kind] for kind in grading.ENTITY_TYPES} for row in sentences]
 names = [sum(row.values(), []) for row in truth]
 f1 = {key: [grading.name_f1(*pair) for pair in zip(each, names, strict=True)]
       for key, each in texts.items()}  # fmt: skip
@@ -490,7 +484,7 @@ found = {key: np.mean([len(words(text) & words(" ".join(wanted))) / len(words(" 
 for (shots, when), share in found.items():
     length = np.mean([len(text.split()) for text in texts[shots, when]])
     print(f"{shots} shots, {when:8} {share:.2f} of the names' words in any case, {length:.0f} words long")
-spans = {when: metrics.span_counts(map(answers.parse_entities, texts[3, when]), truth)
+spans = {when: metrics.span_counts(map(grading.parse_entities, texts[3, when]), truth)
          for when in ("untuned", "tuned")}  # fmt: skip
 span_f1 = {when: metrics.micro_f1(*counts.T) for when, counts in spans.items()}
 print("3 shots, span F1 (names in the right kind): "
@@ -511,7 +505,7 @@ print("3 shots, span F1 (names in the right kind): "
 # %% [markdown] slide="notes"
 # Read the matrix aloud: down a column is the life of one task, the diagonal is the moment when it has
 # just been trained, below it is memory, above it is a gain before any training (often the habit of
-# answering briefly). Three seeds, mean shown; notebooks/recorded/04_sequence.py.
+# answering briefly). Three seeds, mean shown; notebooks/recorded/sweeps/04_sequence.py.
 
 # %%
 sequence = recording.load("04_sequence")
@@ -622,7 +616,7 @@ checks.nb04.check_forgetting(forgetting)
 # %%
 start = models.snapshot(untuned)
 del model, untuned
-model, tokenizer, _ = sharedruns.load("sentiment-full")
+model, tokenizer, _ = experiments.load("sentiment-full")
 moved = drift.by_layer_and_module(model, start) * 100
 ticks = [layer if layer % 5 == 0 else "" for layer in moved.index]
 figure = plots.heatmap(

@@ -31,7 +31,7 @@ import pandas as pd
 import torch
 
 from workbook import checks, encoding, metrics, models, plots, recording
-from workbook import runcache, scoring, settings, sharedruns, tasks, training
+from workbook import experiments, runcache, scoring, settings, tasks, training
 from workbook.forgetting import continual, panel, progressive, remedies
 
 RATE = 1e-4  # plain tuning's learning rate, chosen on validation
@@ -73,33 +73,21 @@ for method, values in strengths.items():
 
 
 # %%
-def live_panel(model, skipped):
-    """Return the small panel of the model: a number for each item of each ability."""
-    return panel.measure(model, tokenizer, "live", skip=skipped)
-
-
-def report(name, scores):
-    """Print the sentiment accuracy and the mean score of names and facts."""
-    sentiment = metrics.wilson(int(sum(scores["sentiment"])), len(scores["sentiment"]))
-    kept = metrics.bootstrap_interval(panel.retained(scores))
-    print(f"{name:18} sentiment {sentiment}   kept {kept}")
-
-
 def plainly_tuned():
     """Return a model tuned as in notebook 04 at the high rate, and its history."""
     model, _ = models.load()
-    reviews = sharedruns.encoded("sentiment-full", tokenizer, "train")
+    reviews = experiments.encoded("sentiment-full", tokenizer, "train")
     return model, runcache.fit("04 high rate", model, reviews, lr=RATE, seed=settings.seed())
 
 
 # %%
 untuned, tokenizer = models.load()
-before = runcache.remember("04 panel, untuned", live_panel, model=untuned, skipped=SKIPPED)
+before = runcache.cached("04 panel, untuned", panel.measure, model=untuned, tokenizer=tokenizer, skip=SKIPPED)
 del untuned
 model, history = plainly_tuned()
-plain = runcache.remember("04 panel, high rate", live_panel, model=model, skipped=SKIPPED)
-report("untuned", before)
-report("plain tuning", plain)
+plain = runcache.cached("04 panel, high rate", panel.measure, model=model, tokenizer=tokenizer, skip=SKIPPED)
+panel.report("untuned", before)
+panel.report("plain tuning", plain)
 
 # %% [markdown] slide="slide" minutes=6
 # ## Smaller steps, fewer weights
@@ -195,8 +183,9 @@ def distance(strength, count):
     fresh, _ = models.load()
     start = models.snapshot(fresh)
     pull = remedies.l2_sp(start, strength)
-    reviews = sharedruns.encoded("sentiment-full", tokenizer, "train")[:count]
-    training.fit(fresh, reviews, lr=RATE, batch_size=1, accumulate=4, regularizers=[pull], progress=False)
+    reviews = experiments.encoded("sentiment-full", tokenizer, "train")[:count]
+    training.fit(fresh, reviews, lr=RATE, batch_size=1, gradient_accumulation_steps=4,
+                 regularizers=[pull], progress=False)
     with torch.no_grad():
         return {"moved": math.hypot(*(
             float((weight - start[name]).norm()) for name, weight in fresh.named_parameters()))}
@@ -205,7 +194,7 @@ def distance(strength, count):
 few = settings.pick(smoke=8, default=32, full=64)
 strengths = settings.pick(smoke=[0.6], default=[0.0, 0.6, 20.0], full=[0.0, 0.2, 0.6, 20.0])
 del model, start
-moves = {s: runcache.remember(f"05 pull {s:g}", distance, strength=s, count=few) for s in strengths}
+moves = {s: runcache.cached(f"05 pull {s:g}", distance, strength=s, count=few) for s in strengths}
 for strength, move in moves.items():
     print(f"strength {strength:4}: moved by {move['moved']:.3f}")
 
@@ -328,7 +317,7 @@ def fisher_map(model, examples):
 
 
 untuned, _ = models.load()
-mass = runcache.remember("05 Fisher", fisher_map, model=untuned, examples=old)
+mass = runcache.cached("05 Fisher", fisher_map, model=untuned, examples=old)
 print(f"{mass['seconds']:.1f} s an example; {mass['half']:.4%} of the weights hold half of it all")
 
 # %%
@@ -394,17 +383,18 @@ checks.nb05.check_old_count(old_count)
 # %%
 del untuned
 model, _ = models.load()
-reviews = sharedruns.encoded("sentiment-full", tokenizer, "train")
+reviews = experiments.encoded("sentiment-full", tokenizer, "train")
 mixed = remedies.rehearse(reviews, old_examples(20), share=0.25)
 live = plots.LiveLosses()
-rehearsed = runcache.fit("05 rehearsal", model, mixed, lr=RATE, batch_size=2, accumulate=4, seed=settings.seed(),
+rehearsed = runcache.fit("05 rehearsal", model, mixed, lr=RATE, batch_size=2,
+                         gradient_accumulation_steps=4, seed=settings.seed(),
                          on_step=live)  # eight a step, two at a time: old examples are long
 live.finish(rehearsed, alt="Training loss of each step on reviews mixed with old examples: it jumps "
             "up and down from step to step until the end.")
-rehearsal = runcache.remember("05 panel, rehearsal", live_panel, model=model, skipped=SKIPPED)
+rehearsal = runcache.cached("05 panel, rehearsal", panel.measure, model=model, tokenizer=tokenizer, skip=SKIPPED)
 print(f"{len(mixed)} examples, {len(mixed) - len(reviews)} of them old")
 for name, scores in {"untuned": before, "plain tuning": plain, "rehearsal": rehearsal}.items():
-    report(name, scores)
+    panel.report(name, scores)
 
 # %% [markdown] slide="slide" minutes=6
 # ## Interpolation: meet half-way
@@ -455,9 +445,9 @@ for share in SHARES:
     models.restore(model, tuned)
     remedies.interpolate(model, start, share)
     name = f"05 panel, interpolated {share}"
-    between[share] = runcache.remember(name, live_panel, model=model, skipped=SKIPPED)
+    between[share] = runcache.cached(name, panel.measure, model=model, tokenizer=tokenizer, skip=SKIPPED)
 for share, scores in {0: before, **between, 1: plain}.items():
-    report(f"share {share}", scores)
+    panel.report(f"share {share}", scores)
 
 # %% [markdown]
 # Your own models on the live panel, in one picture: up is what they keep, right is what they learned; a

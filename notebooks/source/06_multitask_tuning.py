@@ -31,9 +31,10 @@ import numpy as np
 import pandas as pd
 import torch
 
-from workbook import checks, encoding, grading, metrics, mixtures, models, plots, recording
+from workbook import checks, encoding, grading, metrics, models, plots, recording
 from workbook import runcache, scoring, settings, tasks, training
 from workbook.forgetting import panel
+from workbook.tasks import mixtures
 
 LIVE = settings.pick(smoke=2, default=8, full=20)  # validation rows of each kind
 LESSON = settings.pick(smoke=16, default=240, full=480)  # examples of all kinds together
@@ -91,16 +92,16 @@ for kind, task in every.items():
 
 # %%
 rules = {
-    "proportional": mixtures.shares(sizes),
-    "cap 300": mixtures.shares(sizes, cap=300),
-    "T = 3": mixtures.shares(sizes, temperature=3),
+    "proportional": mixtures.mixing_rates(sizes),
+    "cap 300": mixtures.mixing_rates(sizes, cap=300),
+    "T = 3": mixtures.mixing_rates(sizes, temperature=3),
     "equal": dict.fromkeys(KINDS, 1 / len(KINDS)),
 }
 print(pd.DataFrame(rules).map("{:.3f}".format).to_string())
 
 # %%
 points = [
-    {"T": temperature, "share": mixtures.shares(sizes, temperature, cap)[kind], "kind": kind + told}
+    {"T": temperature, "share": mixtures.mixing_rates(sizes, temperature, cap)[kind], "kind": kind + told}
     for kind in ("sentiment", "facts", "dialogue")
     for told, cap in (("", None), (", cap 300", 300))
     for temperature in (1, 2, 4, 8, 16)
@@ -207,7 +208,7 @@ def scores(model, rows):
 # %%
 model, tokenizer = load()
 asked = {kind: list(tasks.draw(every[kind].splits["validation"], LIVE)) for kind in TRIED}
-before = runcache.remember("06 before", scores, model=model, rows=asked)
+before = runcache.cached("06 before", scores, model=model, rows=asked)
 train = {kind: every[kind].splits["train"] for kind in TRIED}
 drawn = mixtures.mix(
     train, LESSON, dict.fromkeys(TRIED, 1 / len(TRIED)), seed=settings.seed()
@@ -224,7 +225,7 @@ encoded = {
     for kind, rows in drawn.items()
 }
 answer_tokens = {
-    kind: sum(label != encoding.IGNORE for example in found for label in example["labels"])
+    kind: sum(label != encoding.IGNORE_INDEX for example in found for label in example["labels"])
     for kind, found in encoded.items()
 }
 token_share = {kind: count / sum(answer_tokens.values()) for kind, count in answer_tokens.items()}
@@ -240,11 +241,12 @@ for kind in sorted(token_share, key=token_share.get, reverse=True):
 # %%
 examples = list(itertools.chain.from_iterable(encoded.values()))
 live = plots.LiveLosses()
-history = runcache.fit("multitask", model, examples, lr=5e-5, batch_size=2, accumulate=4, seed=settings.seed(),
+history = runcache.fit("multitask", model, examples, lr=5e-5, batch_size=2,
+                       gradient_accumulation_steps=4, seed=settings.seed(),
                        on_step=live)  # eight a step, two at a time: dialogues are long
 live.finish(history, alt="Training loss of each step on the mixture: up and down from step to step, because "
             "each batch holds other kinds.")  # fmt: skip
-after = runcache.remember("06 after", scores, model=model, rows=asked)
+after = runcache.cached("06 after", scores, model=model, rows=asked)
 
 # %%
 for kind in TRIED:
@@ -522,10 +524,10 @@ for kind in TRIED:
     rows = list(tasks.draw(every[kind].splits["validation"], 2 * LIVE))
     for half in (rows[:LIVE], rows[LIVE:]):
         batches.append([tuple(p) for p in mixtures.render(every[kind], half, ["question"])])
-halves = {"tuned": runcache.remember("06 gradients, tuned", agreement, model=model, batches=batches)}
+halves = {"tuned": runcache.cached("06 gradients, tuned", agreement, model=model, batches=batches)}
 del model
 model, _ = load()
-halves["untuned"] = runcache.remember("06 gradients, untuned", agreement, model=model, batches=batches)
+halves["untuned"] = runcache.cached("06 gradients, untuned", agreement, model=model, batches=batches)
 
 # %%
 count, pairs = len(TRIED), np.triu_indices(len(TRIED), 1)
@@ -745,7 +747,7 @@ def contained(model, rows):
 
 LENIENT = settings.pick(smoke=2, default=40, full=80)  # test rows of each kind
 some = {k: list(tasks.draw(every[k].splits["test"], LENIENT)) for k in ("ordering", "grammar")}
-inside = runcache.remember("06 contained", contained, model=model, rows=some)
+inside = runcache.cached("06 contained", contained, model=model, rows=some)
 form = {k: {"untuned, exact": untuned[k][:, :LENIENT].mean(), "untuned, contained": np.mean(inside[k]),
             "nine kinds, exact": runs[9][k][:, :LENIENT].mean()} for k in some}  # fmt: skip
 print(pd.DataFrame(form).T.map("{:.2f}".format).to_string())

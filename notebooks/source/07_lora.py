@@ -34,7 +34,7 @@ import torch
 from peft import LoraConfig
 
 from workbook import checks, encoding, grading, metrics, models, plots, recording
-from workbook import runcache, scoring, settings, sharedruns, tasks, training
+from workbook import experiments, runcache, scoring, settings, tasks, training
 from workbook.adaptation import lora, peft_models, storage
 from workbook.adaptation.additions import attached, linear_layers
 from workbook.adaptation.lora import LoRA
@@ -61,28 +61,14 @@ SKIPPED = settings.pick(smoke=tuple(panel.ABILITIES)[3:], default=(), full=())
 # Rank r is r such rectangles on top of each other. The question is about the update, not about W: the
 # model's own matrices are far from low rank, and LoRA does not factor them.
 
-
-# %%
-def live_panel(model, skipped):
-    """Return the small panel of the model: a number for each item of each ability."""
-    return panel.measure(model, tokenizer, "live", skip=skipped)
-
-
-def report(name, scores):
-    """Print the sentiment accuracy and the mean score of names and facts."""
-    sentiment = metrics.wilson(int(sum(scores["sentiment"])), len(scores["sentiment"]))
-    kept = metrics.bootstrap_interval(panel.retained(scores))
-    print(f"{name:38} sentiment {sentiment}   names and facts {kept}")
-
-
 # %%
 # The tuned model first: if it has to be trained now, that is the time of the most memory.
-tuned, tokenizer, full_history = sharedruns.load("sentiment-full")
-full = runcache.remember("04 panel, tuned", live_panel, model=tuned, skipped=SKIPPED)
+tuned, tokenizer, full_history = experiments.load("sentiment-full")
+full = runcache.cached("04 panel, tuned", panel.measure, model=tuned, tokenizer=tokenizer, skip=SKIPPED)
 base, _ = models.load()
-before = runcache.remember("04 panel, untuned", live_panel, model=base, skipped=SKIPPED)
-report("untuned", before)
-report("full tuning (notebook 03, rate 5e-5)", full)
+before = runcache.cached("04 panel, untuned", panel.measure, model=base, tokenizer=tokenizer, skip=SKIPPED)
+panel.report("untuned", before)
+panel.report("full tuning (notebook 03, rate 5e-5)", full)
 
 # %% [markdown]
 # The **singular value decomposition** writes a matrix as such a sum, the longest part first. Each part is a
@@ -195,7 +181,7 @@ def truncated(base, tuned, where, ranks, reviews, factors):
 
 
 # %%
-parts = runcache.remember("07 low ranks", truncated, base=base, tuned=tuned, where=WHERE,
+parts = runcache.cached("07 low ranks", truncated, base=base, tuned=tuned, where=WHERE,
                           ranks=PARTS, reviews=REVIEWS, factors=factors)
 named = {f"rank {rank}": each for rank, each in parts.items()}
 for name, each in {"untuned": before["sentiment"], **named, "tuned": full["sentiment"]}.items():
@@ -348,7 +334,7 @@ checks.nb07.check_count(lora_count)
 # %%
 shapes = [tuple(layer.weight.shape) for layer in layers.values()]
 total = models.count_parameters(base).total
-fresh = LoRA(base, rank=8, alpha=16, targets=r"_proj$", seed=SEED)
+fresh = LoRA(base, rank=8, alpha=16, target_modules=r"_proj$", seed=SEED)
 with attached(base, fresh) as model:
     counted = models.count_parameters(model)
 share = counted.share
@@ -382,7 +368,7 @@ del theirs
 # same batches, and we compare the loss of every step.
 
 # %%
-reviews = sharedruns.encoded("sentiment-full", tokenizer, "train")
+reviews = experiments.encoded("sentiment-full", tokenizer, "train")
 
 
 def both_losses(base, fresh, examples, lr):
@@ -396,7 +382,7 @@ def both_losses(base, fresh, examples, lr):
 
 # %%
 few = reviews[: settings.pick(smoke=8, default=32, full=64)]
-losses = np.array(runcache.remember("07 twins", both_losses, base=base, fresh=fresh, examples=few,
+losses = np.array(runcache.cached("07 twins", both_losses, base=base, fresh=fresh, examples=few,
                                     lr=RATE)["losses"])
 for step, (own, other) in enumerate(losses.T, 1):
     print(f"step {step}: our loss {own:.5f}, peft's {other:.5f}")
@@ -438,7 +424,7 @@ with tempfile.TemporaryDirectory() as folder:
     file = Path(folder) / "lora.safetensors"
     for rank in (1, 8, 64):
         for place, targets in places.items():
-            one = LoRA(base, rank=rank, targets=targets)
+            one = LoRA(base, rank=rank, target_modules=targets)
             storage.save(one, file)
             learned = list(one.parameters())
             count, in_memory = sum(weight.numel() for weight in learned), training_bytes(learned)
@@ -521,15 +507,15 @@ for name, (each, weights) in sizes.items():
 # seventh of full tuning's. At twenty times the rate it is nearly three times as long.
 
 # %%
-made = LoRA(base, rank=8, alpha=16, targets=r"_proj$", seed=SEED)
+made = LoRA(base, rank=8, alpha=16, target_modules=r"_proj$", seed=SEED)
 live = plots.LiveLosses()
 with attached(base, made) as model:
     history = runcache.fit("sentiment-lora", model, reviews, lr=RATE, seed=SEED, on_step=live)
     live.finish(history, alt="Training loss of LoRA on sentiment: it falls within the first steps and "
                 "stays low and noisy, as full tuning's does.")
-    after = runcache.remember("07 panel, LoRA", live_panel, model=model, skipped=SKIPPED)
+    after = runcache.cached("07 panel, LoRA", panel.measure, model=model, tokenizer=tokenizer, skip=SKIPPED)
 for name, scores in {"untuned": before, "full tuning (5e-5)": full, "LoRA (1e-3)": after}.items():
-    report(name, scores)
+    panel.report(name, scores)
 
 # %%
 live_changes = {}
@@ -764,7 +750,7 @@ some = task.splits["test"].select(range(settings.pick(smoke=4, default=32, full=
 prompts = [task.template("question").render(row).prompt for row in some]
 ratio = {}
 for name, work in {"judging": judge, "writing": write}.items():
-    runs = runcache.remember(f"07 merge, {name}", timed, model=base, addition=made, prompts=prompts,
+    runs = runcache.cached(f"07 merge, {name}", timed, model=base, addition=made, prompts=prompts,
                              work=work, repeats=settings.pick(smoke=1, default=4, full=6))
     ratios = np.array(runs["attached"]) / np.array(runs["merged"])
     ratio[name] = float(np.median(ratios))
@@ -830,7 +816,7 @@ def learn(name, count):
     task = tasks.load_task(name)
     rows = tasks.draw(task.splits["train"], count, seed=SEED)
     examples = encoding.encode_pairs(tokenizer, map(task.template("question").render, rows))
-    one = LoRA(base, rank=8, alpha=16, targets=r"_proj$", seed=SEED)
+    one = LoRA(base, rank=8, alpha=16, target_modules=r"_proj$", seed=SEED)
     with attached(base, one) as model:
         learned = runcache.fit(f"07 {name}", model, examples, lr=RATE, epochs=2, seed=SEED)
     print(f"{name}: {count} examples, {learned.seconds:.0f} s, loss {learned.steps[0]['loss']:.2f} "
@@ -868,12 +854,12 @@ def abilities_of(model, items, kinds=KINDS):
 
 
 # %%
-results_of = {"no LoRA": runcache.remember("07 abilities, none", abilities_of, model=base, items=ITEMS)}
+results_of = {"no LoRA": runcache.cached("07 abilities, none", abilities_of, model=base, items=ITEMS)}
 worker = storage.load(files["sentiment"], base)
 with attached(base, worker) as model:
     for name in KINDS:
         storage.swap(worker, storage.load(files[name], base))
-        results_of[name] = runcache.remember(
+        results_of[name] = runcache.cached(
             f"07 abilities, {name}", abilities_of, model=model, items=ITEMS)
 
 # %%
@@ -915,7 +901,7 @@ def summed(names, share):
             part.scaling *= share
         olds.append(lora.merge(base, one))
     told = f"07 abilities, {share:g} of {' and '.join(names)}"
-    found = runcache.remember(told, abilities_of, model=base, items=ITEMS)
+    found = runcache.cached(told, abilities_of, model=base, items=ITEMS)
     for old in reversed(olds):
         lora.unmerge(base, old)
     return found

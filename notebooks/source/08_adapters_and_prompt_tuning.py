@@ -33,7 +33,7 @@ import torch.nn.functional as F
 from peft import PrefixTuningConfig, PromptEncoderConfig, PromptTuningConfig
 
 from workbook import checks, encoding, metrics, models, plots, recording
-from workbook import runcache, scoring, settings, sharedruns, tasks
+from workbook import experiments, runcache, scoring, settings, tasks
 from workbook.adaptation import peft_models, soft_prompt, storage
 from workbook.adaptation.adapter import Adapter
 from workbook.adaptation.additions import attached
@@ -67,18 +67,6 @@ SEED = settings.seed()  # of what is drawn and trained here: WORKBOOK_SEED, else
 
 
 # %%
-def live_panel(model, skipped):
-    """Return the small panel of the model: a number for each item of each ability."""
-    return panel.measure(model, tokenizer, "live", skip=skipped)
-
-
-def report(name, scores):
-    """Print the sentiment accuracy and the mean score of names and facts."""
-    sentiment = metrics.wilson(int(sum(scores["sentiment"])), len(scores["sentiment"]))
-    kept = metrics.bootstrap_interval(panel.retained(scores))
-    print(f"{name:24} sentiment {sentiment}   names and facts {kept}")
-
-
 def bits(model):
     """Return a sum over the bits of each weight: unchanged weights, unchanged sums."""
     return [int(w.detach().view(torch.int32).sum()) for w in model.parameters()]
@@ -88,12 +76,12 @@ def bits(model):
 model, tokenizer = models.load()
 old_bits = bits(model)
 everything = models.count_parameters(model).total
-reviews = sharedruns.encoded("sentiment-full", tokenizer, "train")
+reviews = experiments.encoded("sentiment-full", tokenizer, "train")
 probe = torch.tensor([reviews[0]["input_ids"]], device=model.device)
 with scoring.inference(model):
     old_logits = model(probe).logits
-before = runcache.remember("04 panel, untuned", live_panel, model=model, skipped=SKIPPED)
-report("untuned", before)
+before = runcache.cached("04 panel, untuned", panel.measure, model=model, tokenizer=tokenizer, skip=SKIPPED)
+panel.report("untuned", before)
 
 # %% [markdown] slide="slide" minutes=6
 # ## The bottleneck adapter
@@ -194,11 +182,11 @@ adapter = Adapter(model, WIDTH, seed=SEED)
 live = plots.LiveLosses()
 with attached(model, adapter):
     history = runcache.fit("08 adapter", model, reviews, lr=ADAPTER_RATE, seed=SEED, on_step=live)
-    adapted = runcache.remember("08 panel, adapter", live_panel, model=model, skipped=SKIPPED)
+    adapted = runcache.cached("08 panel, adapter", panel.measure, model=model, tokenizer=tokenizer, skip=SKIPPED)
 live.finish(history, alt="Training loss of each step of your adapter on 250 reviews: high at first, then "
             "falling and noisy.")
-report("untuned", before)
-report("adapter, left on", adapted)
+panel.report("untuned", before)
+panel.report("adapter, left on", adapted)
 adapter_untouched = bits(model) == old_bits
 print(f"taken off, all {everything:,} weights are bit for bit the old ones: {adapter_untouched}")
 
@@ -320,7 +308,7 @@ def off(logits):
     return float((logits.softmax(-1) - alone.softmax(-1)).abs().max())
 
 
-asking = [review["input_ids"][: review["labels"].count(encoding.IGNORE)] for review in reviews[:30]]
+asking = [review["input_ids"][: review["labels"].count(encoding.IGNORE_INDEX)] for review in reviews[:30]]
 pair = [min(asking, key=len), max(asking, key=len)]
 
 # %%
@@ -438,16 +426,16 @@ def right(model, count):
 
 prompt = soft_prompt.from_text(model, tokenizer, INSTRUCTION, LENGTH)
 live = plots.LiveLosses()
-untuned_right = runcache.remember("08 validation, untuned", right, model=model, count=VALIDATION)["right"]
+untuned_right = runcache.cached("08 validation, untuned", right, model=model, count=VALIDATION)["right"]
 with attached(model, prompt):
     history = runcache.fit("08 soft prompt", model, reviews, lr=PROMPT_RATE, epochs=PASSES, seed=SEED,
                            on_step=live)
-    prompted = runcache.remember("08 panel, prompt", live_panel, model=model, skipped=SKIPPED)
-    own_right = runcache.remember("08 validation, prompt", right, model=model, count=VALIDATION)["right"]
+    prompted = runcache.cached("08 panel, prompt", panel.measure, model=model, tokenizer=tokenizer, skip=SKIPPED)
+    own_right = runcache.cached("08 validation, prompt", right, model=model, count=VALIDATION)["right"]
 live.finish(history, alt="Training loss of each step of your soft prompt in two passes over 250 reviews: "
             "high at first, then falling and noisy.")
 for name, scores in {"untuned": before, "adapter": adapted, "soft prompt, left on": prompted}.items():
-    report(name, scores)
+    panel.report(name, scores)
 
 # %%
 live_changes["soft prompt"] = panel.changes(before, prompted)
@@ -710,7 +698,7 @@ with torch.no_grad():
     cosines = F.normalize(prompt.vectors, dim=1) @ F.normalize(table, dim=1).T
     worded.vectors.copy_(table[cosines.argmax(dim=1)])
 with attached(model, worded):
-    worded_right = runcache.remember("08 validation, as words", right, model=model, count=VALIDATION)["right"]
+    worded_right = runcache.cached("08 validation, as words", right, model=model, count=VALIDATION)["right"]
 own_against_words = metrics.paired_interval(own_right, worded_right)
 print(f"your vectors {np.mean(own_right):.2f}, as words {np.mean(worded_right):.2f}")
 print(f"difference on the same {VALIDATION} reviews: {own_against_words}")

@@ -74,13 +74,16 @@ def test_the_count_of_weights_is_that_of_the_paper(tiny_model, width):
 
 
 def test_other_places_can_be_chosen(tiny_model):
-    only = Adapter(tiny_model, targets=r"layers\.1\.mlp\.down_proj$")
+    only = Adapter(tiny_model, target_modules=r"layers\.1\.mlp\.down_proj$")
     assert list(only.parts) == ["model/layers/1/mlp/down_proj"]
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"width": 0}, "width of 0"), ({"targets": "nothing"}, "No linear layer matches 'nothing'")],
+    [
+        ({"width": 0}, "width of 0"),
+        ({"target_modules": "nothing"}, "No linear layer matches 'nothing'"),
+    ],
 )
 def test_an_adapter_that_cannot_learn_is_refused(tiny_model, options, message):
     with pytest.raises(WorkbookError, match=message):

@@ -45,7 +45,9 @@ def make(request):
 
 @pytest.fixture
 def examples(tiny_tokenizer):
-    return encoding.encode_pairs(tiny_tokenizer, [(text, "good") for text in TEXTS], style="plain")
+    return encoding.encode_pairs(
+        tiny_tokenizer, [(text, "good") for text in TEXTS], prompt_style="plain"
+    )
 
 
 def loud(addition, seed=0):
@@ -195,17 +197,21 @@ def test_scores_from_the_cache_are_those_of_the_plain_pass(
 ):
     choices = CHOICES[: len(prompts)]
     with attached(tiny_model, loud(make(tiny_model))) as model:
-        ours = scoring.score_choices(model, tiny_tokenizer, prompts, choices, style="plain")
+        ours = scoring.score_choices(model, tiny_tokenizer, prompts, choices, prompt_style="plain")
         pairs = zip(prompts, choices, strict=True)
         theirs = [plain_pass.scores(model, tiny_tokenizer, *pair) for pair in pairs]
     np.testing.assert_allclose(ours, theirs, atol=1e-4)
-    without = scoring.score_choices(tiny_model, tiny_tokenizer, prompts, choices, style="plain")
+    without = scoring.score_choices(
+        tiny_model, tiny_tokenizer, prompts, choices, prompt_style="plain"
+    )
     assert (np.abs(np.subtract(ours, without)).max(axis=1) > 0.1).all()  # it did have a say
 
 
 def test_generation_from_the_cache_is_that_of_the_plain_pass(make, tiny_model, tiny_tokenizer):
     with attached(tiny_model, loud(make(tiny_model))) as model:
-        found = scoring.generate(model, tiny_tokenizer, PROMPTS, style="plain", max_new_tokens=6)
+        found = scoring.generate(
+            model, tiny_tokenizer, PROMPTS, prompt_style="plain", max_new_tokens=6
+        )
         for prompt, text in zip(PROMPTS, found, strict=True):
             ids = plain_pass.greedy(model, tiny_tokenizer, prompt, 6)
             assert text == tiny_tokenizer.decode(ids, skip_special_tokens=True).strip()
@@ -311,7 +317,7 @@ def test_rows_must_fit_additions_and_batch(three, tiny_model, tiny_tokenizer):
             logits(model, tiny_tokenizer)
         # Scoring computes a shared prefix once, in a batch of one, so it cannot be mixed.
         with pytest.raises(WorkbookError, match="for a batch of 4 rows"):
-            scoring.score_choices(model, tiny_tokenizer, PROMPTS, CHOICES, style="plain")
+            scoring.score_choices(model, tiny_tokenizer, PROMPTS, CHOICES, prompt_style="plain")
     assert hooks(tiny_model) == 0
 
 

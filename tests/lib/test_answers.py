@@ -4,18 +4,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workbook.answers import KINDS, has_entity_format, parse_entities
+from workbook.grading import ENTITY_TYPES, has_entity_format, parse_entities
 
-EMPTY = {kind: [] for kind in KINDS}
+EMPTY = {kind: [] for kind in ENTITY_TYPES}
 # Names never hold a comma, a semicolon or a colon; a full stop at the end is taken for punctuation.
 NAMES = st.lists(st.from_regex(r"[A-ZÄÖÜ][a-zé'.\-]{0,8}[a-z]( [A-Z][a-z]+)?", fullmatch=True))
 
 
 def write(spans):
-    return "; ".join(f"{kind}: {', '.join(spans[kind]) or 'none'}" for kind in KINDS)
+    return "; ".join(f"{kind}: {', '.join(spans[kind]) or 'none'}" for kind in ENTITY_TYPES)
 
 
-@given(st.fixed_dictionaries({kind: NAMES for kind in KINDS}))
+@given(st.fixed_dictionaries({kind: NAMES for kind in ENTITY_TYPES}))
 def test_what_the_template_writes_is_read_back(spans):
     unique = {
         kind: list(dict.fromkeys(n for n in names if n.lower() != "none"))
@@ -27,7 +27,7 @@ def test_what_the_template_writes_is_read_back(spans):
 
 @given(st.text())
 def test_any_text_gives_the_three_kinds(text):
-    assert set(parse_entities(text)) == set(KINDS)
+    assert set(parse_entities(text)) == set(ENTITY_TYPES)
 
 
 @pytest.mark.parametrize(

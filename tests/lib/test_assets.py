@@ -26,6 +26,7 @@ from tokenizers import pre_tokenizers
 from transformers import AutoTokenizer, LlamaForCausalLM
 
 from workbook import assets, models
+from workbook.assets import convert
 from workbook.errors import WorkbookError
 from workbook.templates import load_templates
 
@@ -444,15 +445,15 @@ def test_reviews_are_picked_by_name_and_nothing_else_is_unpacked(tmp_path):
     archive, folder = tmp_path / "reviews.tar.gz", tmp_path / "out" / "folder"
     folder.mkdir(parents=True)
     with tarfile.open(archive, "w:gz") as tar:
-        add(tar, f"../../../{assets.REVIEW_FILES[0]}", b"first")
-        add(tar, f"x/{assets.REVIEW_FILES[1]}", b"second")
+        add(tar, f"../../../{convert.REVIEW_FILES[0]}", b"first")
+        add(tar, f"x/{convert.REVIEW_FILES[1]}", b"second")
         add(tar, "../escaped.txt", b"no")
         add(tar, "x/vaderSentiment.py", b"no")
-        link = tarfile.TarInfo(f"x/{assets.REVIEW_FILES[2]}")
+        link = tarfile.TarInfo(f"x/{convert.REVIEW_FILES[2]}")
         link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
         tar.addfile(link)
-    assets._unpack_reviews(archive, folder)
-    assert files_in(tmp_path / "out") == {f"folder/{name}" for name in assets.REVIEW_FILES[:2]}
+    convert.unpack_reviews(archive, folder)
+    assert files_in(tmp_path / "out") == {f"folder/{name}" for name in convert.REVIEW_FILES[:2]}
 
 
 def test_templates_are_picked_by_name_and_nothing_else_is_unpacked(tmp_path):
@@ -463,7 +464,7 @@ def test_templates_are_picked_by_name_and_nothing_else_is_unpacked(tmp_path):
             add(tar, f"promptsource-0.2.3/promptsource/templates/{name}/templates.yaml", b"x")
         add(tar, "promptsource-0.2.3/promptsource/templates/imdb/app.py", b"no")
         add(tar, "promptsource-0.2.3/setup.py", b"no")
-    assets._unpack_templates(archive, folder)
+    convert.unpack_templates(archive, folder)
     assert files_in(tmp_path / "out") == {"folder/imdb.yaml", "folder/glue_rte.yaml"}
 
 
@@ -522,7 +523,7 @@ def converted(gguf_file, tmp_path, capfd) -> Path:
     folder = tmp_path / "converted"
     folder.mkdir()
     state = torch.get_rng_state()
-    assets._convert_model(gguf_file, folder)
+    convert.convert_model(gguf_file, folder)
     assert torch.equal(state, torch.get_rng_state()), "seeds must not depend on a cold cache"
     assert capfd.readouterr() == ("", "")
     return folder
@@ -564,27 +565,27 @@ def test_conversion_writes_what_generation_needs(converted):
 
 def test_reveal_js_is_taken_out_of_its_package(tmp_path):
     with zipfile.ZipFile(tmp_path / "package.whl", "w") as wheel:
-        for member in [*assets.SLIDE_FILES, "dist/theme/never_needed.css"]:
+        for member in [*convert.SLIDE_FILES, "dist/theme/never_needed.css"]:
             wheel.writestr(f"sphinx_revealjs/_static/revealjs/{member}", member)
     folder = tmp_path / "slides"
     folder.mkdir()
-    assets._unpack_slides(tmp_path / "package.whl", folder)
+    convert.unpack_slides(tmp_path / "package.whl", folder)
     found = {path.name: path.read_text() for path in folder.iterdir()}
-    assert found == {name: member for member, name in assets.SLIDE_FILES.items()}
+    assert found == {name: member for member, name in convert.SLIDE_FILES.items()}
 
 
 @pytest.mark.real_model
 def test_the_real_artifacts_are_complete():
-    assert {path.name for path in assets.reviews_dir().iterdir()} == set(assets.REVIEW_FILES)
-    contents = [(assets.reviews_dir() / name).read_bytes() for name in assets.REVIEW_FILES]
+    assert {path.name for path in assets.reviews_dir().iterdir()} == set(convert.REVIEW_FILES)
+    contents = [(assets.reviews_dir() / name).read_bytes() for name in convert.REVIEW_FILES]
     assert [len(text.splitlines()) for text in contents] == [10_605, 3_708, 5_190, 4_200]
     tokenizer = AutoTokenizer.from_pretrained(assets.model_dir())
     assert len(tokenizer) == 49_152
     slides = {path.name: path.read_text("utf-8") for path in assets.slides_dir().iterdir()}
-    assert set(slides) == set(assets.SLIDE_FILES.values())
+    assert set(slides) == set(convert.SLIDE_FILES.values())
     styles = slides["reveal.css"] + slides["reset.css"]
     assert not re.search(r"@import|url\((?!data:)", styles), "it would load more files"
     assert "reveal.js 5.2.0" in slides["reveal.js"] and "Hakim El Hattab" in slides["licence"]
     templates = {path.stem: load_templates(path) for path in assets.templates_dir().iterdir()}
-    assert set(templates) == {name.replace("/", "_") for name in assets.TEMPLATE_SETS}
+    assert set(templates) == {name.replace("/", "_") for name in convert.TEMPLATE_SETS}
     assert min(map(len, templates.values())) >= 5

@@ -1,7 +1,8 @@
 import nbformat
 import pytest
 
-from workbook import build, settings
+from workbook import settings
+from workbook.authoring import build
 from workbook.errors import WorkbookError
 
 SOURCE = '''\
@@ -140,9 +141,9 @@ def test_code_hash_ignores_prose(source):
 
 def test_build_writes_the_learner_edition_only(source):
     [path] = build.build(["01"])
-    assert path == build.folder() / "01_first.ipynb"
+    assert path == settings.notebooks_dir() / "01_first.ipynb"
     assert path.read_text("utf-8") == build.dumps(build.make(source, "learner"))
-    assert not (build.folder() / "solutions").exists()
+    assert not (settings.notebooks_dir() / "solutions").exists()
 
 
 def test_new_prose_goes_into_what_was_executed_and_new_code_does_not(source):
@@ -213,8 +214,8 @@ def test_build_leaves_what_somebody_wrote(source, change, message):
     source.write_text(SOURCE.replace("later", "sooner"), encoding="utf-8")
     with pytest.raises(WorkbookError, match=message):
         build.build()
-    assert (build.folder() / "01_first.ipynb").read_bytes() == kept
-    assert not (build.folder() / "00_before.ipynb").exists()
+    assert (settings.notebooks_dir() / "01_first.ipynb").read_bytes() == kept
+    assert not (settings.notebooks_dir() / "00_before.ipynb").exists()
     [path] = build.build(["01"], overwrite=True)
     assert path.read_text("utf-8") == build.dumps(build.make(source, "learner"))
 
@@ -233,7 +234,7 @@ def test_build_renews_what_was_only_run_or_has_another_source(source):
 
 @pytest.mark.parametrize("text", ["", "<<<<<<< ours", "[]", '{"cells": 3}'])
 def test_build_leaves_a_file_that_is_no_notebook(source, text):
-    path = build.folder() / "01_first.ipynb"
+    path = settings.notebooks_dir() / "01_first.ipynb"
     path.write_text(text)
     with pytest.raises(WorkbookError, match="^notebooks/01_first.ipynb cannot be read"):
         build.build()

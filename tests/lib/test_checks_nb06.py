@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import torch
 
-from workbook import mixtures, splits
 from workbook.checks import nb06
+from workbook.tasks import mixtures, splits
 
 
 def weighted(weights):
@@ -204,7 +204,7 @@ MISTAKES = [
 @pytest.mark.parametrize(
     "check, function",
     [
-        (nb06.check_shares, mixtures.shares),
+        (nb06.check_shares, mixtures.mixing_rates),
         (nb06.check_counts, lambda shares, n: splits.proportional(Counter(shares), n)),
         (nb06.check_means, lambda scores: np.array(means(scores))),
         (nb06.check_templates, lambda n, c, s: np.random.default_rng(s).choice(n, c)),

@@ -14,7 +14,7 @@ runner = CliRunner()
 
 @pytest.fixture
 def course(tmp_path, monkeypatch):
-    for folder in ("notebooks/source", "notebooks/recorded"):
+    for folder in ("notebooks/source", "notebooks/recorded/sweeps"):
         (tmp_path / folder).mkdir(parents=True)
     (tmp_path / "notebooks" / "source" / "01_first.py").write_text("# %%\n1 + 1\n")
     (tmp_path / "README.md").write_text("<!-- minutes:start -->\n<!-- minutes:end -->\n")
@@ -80,7 +80,7 @@ def test_doctor_finds_an_index_out_of_reach(monkeypatch):
 
 def test_doctor_finds_a_notebook_that_was_not_built(course, monkeypatch):
     drawn = []
-    monkeypatch.setattr("workbook.course.refresh_picture", lambda: drawn.append(True))
+    monkeypatch.setattr("workbook.authoring.readme.refresh_picture", lambda: drawn.append(True))
     assert doctor.notebooks().detail == "to build: 01_first"
     assert runner.invoke(cli.app, ["build"]).stdout == "01_first.ipynb\n"
     assert doctor.notebooks().ok
@@ -127,7 +127,7 @@ def more(course):
 
 def test_measure_runs_the_sweeps_of_a_notebook(more, capsys):
     course = more
-    script = course / "notebooks" / "recorded" / "03_curve.py"
+    script = course / "notebooks" / "recorded" / "sweeps" / "03_curve.py"
     script.write_text("if __name__ == '__main__':\n    print('swept')\n")
     assert "swept" in runner.invoke(cli.app, ["measure", "3"]).stdout
 

@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 
 from workbook import course, measurements, recording, settings
+from workbook.authoring import readme
 
 README = "# Course\n\n<!-- minutes:start -->\nold\n<!-- minutes:end -->\n\nThe end.\n"
 ENTRY = {
@@ -22,6 +23,7 @@ def checkout(tmp_path, monkeypatch):
     """A course in which 00 and 03 exist, and 03 was measured."""
     monkeypatch.setattr(settings, "repo_root", lambda: tmp_path)
     (tmp_path / "notebooks" / "recorded" / "measured").mkdir(parents=True)
+    (tmp_path / "notebooks" / "recorded" / "sweeps").mkdir()
     (tmp_path / "README.md").write_text(README, "utf-8")
     for name in ("00_start_here", "03_tuning"):
         (tmp_path / "notebooks" / f"{name}.ipynb").touch()
@@ -52,11 +54,11 @@ def test_cost_of_each_number_format_is_told(checkout):
 
 
 def test_readme_is_refreshed_between_its_marks(checkout):
-    course.refresh_readme()
+    readme.refresh_readme()
     text = (checkout / "README.md").read_text("utf-8")
     assert "](notebooks/03_tuning.ipynb)" in text and "old" not in text
     assert text.startswith("# Course\n") and text.endswith("<!-- minutes:end -->\n\nThe end.\n")
-    course.refresh_readme()
+    readme.refresh_readme()
     assert (checkout / "README.md").read_text("utf-8") == text
 
 
@@ -77,26 +79,26 @@ def recorded_curve(checkout, monkeypatch):
         for n, seed in sizes
         for task in ("sentiment", "sentiment-3")
     ]
-    path = checkout / "notebooks" / "recorded" / "03_learning_curve.json"
+    path = checkout / "notebooks" / "recorded" / "sweeps" / "03_learning_curve.json"
     path.write_text(json.dumps({"settings": {}, "rows": rows, "source_sha256": ""}))
     monkeypatch.setattr(recording, "is_current", lambda name: True)
     return path
 
 
 def test_picture_is_redrawn_only_after_its_recording_changed(recorded_curve):
-    assert course.picture_source() is None
-    course.refresh_picture()
-    assert Image.open(course.picture()).width > 500
-    assert course.picture_source() == course.recording_hash()
-    made = course.picture().stat().st_mtime_ns
-    course.refresh_picture()
-    assert course.picture().stat().st_mtime_ns == made
+    assert readme.picture_source() is None
+    readme.refresh_picture()
+    assert Image.open(readme.picture()).width > 500
+    assert readme.picture_source() == readme.recording_hash()
+    made = readme.picture().stat().st_mtime_ns
+    readme.refresh_picture()
+    assert readme.picture().stat().st_mtime_ns == made
     recorded_curve.write_text(recorded_curve.read_text() + "\n")
-    course.refresh_picture()
-    assert course.picture().stat().st_mtime_ns > made
+    readme.refresh_picture()
+    assert readme.picture().stat().st_mtime_ns > made
 
 
 def test_picture_waits_for_a_complete_recording(recorded_curve, monkeypatch):
     monkeypatch.setattr(recording, "is_current", lambda name: False)
-    course.refresh_picture()
-    assert not course.picture().exists()
+    readme.refresh_picture()
+    assert not readme.picture().exists()

@@ -4,15 +4,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from workbook import encoding
-from workbook.encoding import IGNORE
+from workbook.encoding import IGNORE_INDEX
 from workbook.errors import WorkbookError
 
 words = st.text(alphabet=st.characters(blacklist_categories=("Cs",)), min_size=1, max_size=40)
 
 
 def test_prompt_is_masked_and_the_end_is_learned(tiny_tokenizer):
-    example = encoding.encode(tiny_tokenizer, "Is it good?", "yes indeed", style="plain")
-    learned = [i for i in example["labels"] if i != IGNORE]
+    example = encoding.encode(tiny_tokenizer, "Is it good?", "yes indeed", prompt_style="plain")
+    learned = [i for i in example["labels"] if i != IGNORE_INDEX]
     assert tiny_tokenizer.decode(learned[:-1]) == " yes indeed"
     assert learned[-1] == tiny_tokenizer.eos_token_id
     assert example["input_ids"][-len(learned) :] == learned
@@ -24,11 +24,13 @@ def test_prompt_is_masked_and_the_end_is_learned(tiny_tokenizer):
 def test_every_pair_keeps_its_text_and_learns_only_the_completion(
     tiny_tokenizer, prompt, completion
 ):
-    example = encoding.encode(tiny_tokenizer, prompt, completion, style="plain", max_length=4096)
+    example = encoding.encode(
+        tiny_tokenizer, prompt, completion, prompt_style="plain", max_length=4096
+    )
     ids, labels = example["input_ids"], example["labels"]
     assert len(ids) == len(labels)
     start = len(encoding.token_ids(tiny_tokenizer, prompt))
-    assert labels[:start] == [IGNORE] * start
+    assert labels[:start] == [IGNORE_INDEX] * start
     assert labels[start:] == ids[start:]
 
 
@@ -39,7 +41,7 @@ def test_chat_style_has_no_system_message(tiny_tokenizer):
 
 def test_a_tokenizer_without_chat_template_is_refused(tiny_tokenizer, monkeypatch):
     monkeypatch.setattr(tiny_tokenizer, "chat_template", None)
-    with pytest.raises(WorkbookError, match="style='plain'"):
+    with pytest.raises(WorkbookError, match="prompt_style='plain'"):
         encoding.format_prompt(tiny_tokenizer, "Hello")
 
 
@@ -65,8 +67,8 @@ def test_a_completion_longer_than_the_limit_is_never_cut(tiny_tokenizer):
 
 
 def test_the_end_token_is_learned_even_when_it_serves_as_pad(tiny_tokenizer):
-    short = encoding.encode(tiny_tokenizer, "a", "b", style="plain")
-    long = encoding.encode(tiny_tokenizer, "a much longer prompt", "b", style="plain")
+    short = encoding.encode(tiny_tokenizer, "a", "b", prompt_style="plain")
+    long = encoding.encode(tiny_tokenizer, "a much longer prompt", "b", prompt_style="plain")
     batch = encoding.collate([short, long], pad_id=tiny_tokenizer.eos_token_id)
     assert (batch["labels"] == tiny_tokenizer.eos_token_id).sum(dim=1).tolist() == [1, 1]
 
@@ -77,12 +79,12 @@ def test_collate_pads_and_masks_by_position(lengths):
     batch = encoding.collate(examples)
     assert batch["input_ids"].shape == (len(lengths), max(lengths))
     assert batch["attention_mask"].sum(dim=1).tolist() == lengths
-    assert torch.equal(batch["labels"] != IGNORE, batch["attention_mask"].bool())
+    assert torch.equal(batch["labels"] != IGNORE_INDEX, batch["attention_mask"].bool())
 
 
 def test_an_example_with_all_labels_masked_is_refused():
     with pytest.raises(WorkbookError, match="masked"):
-        encoding.collate([{"input_ids": [1, 2], "labels": [IGNORE, IGNORE]}])
+        encoding.collate([{"input_ids": [1, 2], "labels": [IGNORE_INDEX, IGNORE_INDEX]}])
 
 
 @given(st.lists(st.integers(1, 99), min_size=1, max_size=200), st.integers(1, 9), st.integers(0, 3))

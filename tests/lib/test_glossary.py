@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from workbook import build, course, glossary
+from workbook import course, glossary, settings
 
 TERMS = glossary.load()
 
@@ -34,7 +34,7 @@ def test_a_term_is_found_by_either_name_and_by_its_meaning(word):
 
 
 def test_a_term_links_to_its_notebook_once_that_exists(tmp_path, monkeypatch):
-    monkeypatch.setattr(build, "folder", lambda: tmp_path)
+    monkeypatch.setattr(settings, "notebooks_dir", lambda: tmp_path)
     assert "| 01&nbsp;(planned) |" in glossary.table("in-context")
     (tmp_path / "01_shots.ipynb").touch()
     assert "| [01](01_shots.ipynb) |" in glossary.table("in-context")

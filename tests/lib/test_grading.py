@@ -8,7 +8,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workbook import answers, grading, scoring, settings, tasks
+from workbook import grading, scoring, settings, tasks
 from workbook.encoding import token_ids
 from workbook.errors import WorkbookError
 
@@ -16,7 +16,7 @@ REGISTRY = yaml.safe_load((settings.repo_root() / "data" / "tasks.yaml").read_te
 AUTHORED = tuple(REGISTRY["authored"])
 load = functools.cache(tasks.load_task)
 NAMES = {"people": ["Marie Curie"], "places": ["Paris"], "organizations": []}
-NO_NAMES = {kind: [] for kind in answers.KINDS}
+NO_NAMES = {kind: [] for kind in grading.ENTITY_TYPES}
 
 
 # --- finding an answer in a text

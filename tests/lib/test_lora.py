@@ -67,7 +67,7 @@ def test_two_alphas_are_two_runs_of_the_cache(tiny_model):
 
 
 def test_targets_choose_the_layers_and_the_count_of_weights(tiny_model):
-    every, some = LoRA(tiny_model, rank=4), LoRA(tiny_model, rank=4, targets=r"(q|v)_proj$")
+    every, some = LoRA(tiny_model, rank=4), LoRA(tiny_model, rank=4, target_modules=r"(q|v)_proj$")
     assert len(every.parts) == 2 * 7
     assert sorted({name.rsplit("/")[-1] for name in some.parts}) == ["q_proj", "v_proj"]
     q, kv, mlp = 4 * (32 + 32), 4 * (32 + 16), 4 * (32 + 64)
@@ -78,7 +78,7 @@ def test_targets_choose_the_layers_and_the_count_of_weights(tiny_model):
 
 def test_a_lora_on_the_tied_output_layer_leaves_the_embeddings_alone(tiny_model):
     base = tiny_model.get_input_embeddings()(IDS)
-    with attached(tiny_model, loud(tiny_model, targets="lm_head")) as model:
+    with attached(tiny_model, loud(tiny_model, target_modules="lm_head")) as model:
         assert torch.equal(model.get_input_embeddings()(IDS), base)
         changed = logits(model)
     assert not torch.allclose(changed, logits(tiny_model), atol=1e-3)
@@ -108,7 +108,7 @@ def test_taking_the_update_off_again_would_not_be_exact(tiny_model):
 
 
 def test_what_happens_to_merged_weights_does_not_reach_the_old_ones(tiny_model):
-    start, made = models.snapshot(tiny_model), loud(tiny_model, targets="q_proj")
+    start, made = models.snapshot(tiny_model), loud(tiny_model, target_modules="q_proj")
     old = lora.merge(tiny_model, made)
     with torch.no_grad():
         for _, layer, _ in made.sites(tiny_model):
@@ -138,7 +138,7 @@ def test_a_merged_model_can_be_saved_and_tuned(tiny_model, tmp_path):
     ("spoil", "options", "message"),
     [
         (lambda model: model.to(torch.bfloat16), {}, "round much of the update away"),
-        (lambda model: model, {"targets": r"lm_head|q_proj"}, "shares its weights"),
+        (lambda model: model, {"target_modules": r"lm_head|q_proj"}, "shares its weights"),
     ],
     ids=["bf16", "tied"],
 )
@@ -169,7 +169,10 @@ def test_weights_of_another_model_are_not_put_back(tiny_model):
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"rank": 0}, "rank of 0"), ({"targets": "nothing"}, "No linear layer matches 'nothing'")],
+    [
+        ({"rank": 0}, "rank of 0"),
+        ({"target_modules": "nothing"}, "No linear layer matches 'nothing'"),
+    ],
 )
 def test_a_lora_that_cannot_learn_is_refused(tiny_model, options, message):
     with pytest.raises(WorkbookError, match=message):

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workbook import mixtures, tasks
+from workbook import tasks
 from workbook.errors import WorkbookError
+from workbook.tasks import mixtures
 
 
 def rows(n):
@@ -17,17 +18,17 @@ def rows(n):
 
 def test_shares_are_proportional_capped_or_tempered():
     sizes = {"large": 800, "small": 200}
-    assert mixtures.shares(sizes) == {"large": 0.8, "small": 0.2}
-    assert mixtures.shares(sizes, cap=300) == {"large": 0.6, "small": 0.4}
-    tempered = mixtures.shares(sizes, temperature=2)
+    assert mixtures.mixing_rates(sizes) == {"large": 0.8, "small": 0.2}
+    assert mixtures.mixing_rates(sizes, cap=300) == {"large": 0.6, "small": 0.4}
+    tempered = mixtures.mixing_rates(sizes, temperature=2)
     assert tempered["large"] == pytest.approx(2 / 3)  # roots of 4 to 1
-    assert mixtures.shares(sizes, temperature=1e9)["large"] == pytest.approx(0.5)
+    assert mixtures.mixing_rates(sizes, temperature=1e9)["large"] == pytest.approx(0.5)
 
 
 @pytest.mark.parametrize("options", [{"temperature": 0}, {"cap": 0}, {"sizes": {"a": 0}}])
 def test_impossible_mixtures_are_refused(options):
     with pytest.raises(WorkbookError, match="above 0"):
-        mixtures.shares(**{"sizes": {"a": 1}} | options)
+        mixtures.mixing_rates(**{"sizes": {"a": 1}} | options)
 
 
 @given(
@@ -36,7 +37,7 @@ def test_impossible_mixtures_are_refused(options):
     seed=st.integers(0, 3),
 )
 def test_a_mixture_hits_its_shares_and_repeats_late(sizes, n, seed):
-    shares = mixtures.shares(sizes)
+    shares = mixtures.mixing_rates(sizes)
     mixed = mixtures.mix({name: rows(size) for name, size in sizes.items()}, n, shares, seed)
     assert sum(map(len, mixed.values())) == n
     for name, drawn in mixed.items():

@@ -48,7 +48,7 @@ def test_load_uses_the_embedded_model_by_default(saved, monkeypatch):
     monkeypatch.delenv("WORKBOOK_MODEL", raising=False)
     monkeypatch.setattr(assets, "model_dir", lambda: saved)
     assert models.load()[0].config.hidden_size == 32
-    assert models.load(models.EMBEDDED)[0].config.hidden_size == 32
+    assert models.load(models.DEFAULT_MODEL)[0].config.hidden_size == 32
 
 
 def test_load_leaves_the_random_state_and_the_screen_alone(saved, capfd, recwarn):

@@ -168,9 +168,9 @@ def test_the_label_is_asked_for_as_in_tuning(roomy, tiny_tokenizer, small, monke
 def knowledge_with(monkeypatch, value):
     """Return what the ability makes of log-likelihoods value(row, choice)."""
 
-    def score_choices(model, tokenizer, prompts, choices, style):
+    def score_choices(model, tokenizer, prompts, choices, prompt_style):
         template = load_authored("facts").template("plain")
-        assert style == "plain"
+        assert prompt_style == "plain"
         assert list(prompts) == [template.render(fact).prompt for fact in FACTS]
         assert [row[0] for row in choices] == [fact["answer"] for fact in FACTS]
         assert {len(set(row)) for row in choices} == {4}

@@ -20,7 +20,7 @@ TARGETS = [r"_proj$", r"(q|v)_proj$", r"layers\.1\.mlp\.", r"lm_head|k_proj"]
 
 @pytest.fixture
 def batch(tiny_tokenizer):
-    return encoding.collate(encoding.encode_pairs(tiny_tokenizer, PAIRS, style="plain"))
+    return encoding.collate(encoding.encode_pairs(tiny_tokenizer, PAIRS, prompt_style="plain"))
 
 
 def loud(model, **options):
@@ -60,7 +60,7 @@ def assert_equal_to_peft(model, addition, batch):
 @pytest.mark.parametrize(("rank", "alpha"), [(1, 3), (8, 16)])
 def test_lora_equals_pefts(tiny_model, batch, targets, rank, alpha):
     assert_equal_to_peft(
-        tiny_model, loud(tiny_model, rank=rank, alpha=alpha, targets=targets), batch
+        tiny_model, loud(tiny_model, rank=rank, alpha=alpha, target_modules=targets), batch
     )
 
 
@@ -103,7 +103,7 @@ def test_a_text_start_equals_pefts(tiny_model, tiny_tokenizer, tmp_path):
 
 
 def test_training_ends_where_pefts_does(tiny_model, tiny_tokenizer):
-    examples = encoding.encode_pairs(tiny_tokenizer, PAIRS, style="plain")
+    examples = encoding.encode_pairs(tiny_tokenizer, PAIRS, prompt_style="plain")
     made = loud(tiny_model)
     equivalent = peft_models.twin(tiny_model, made)
     options = dict(epochs=4, batch_size=2, lr=1e-2, progress=False)
@@ -125,7 +125,7 @@ def test_training_ends_where_pefts_does(tiny_model, tiny_tokenizer):
     ids=["prefix", "p-tuning"],
 )
 def test_relatives_of_prompt_tuning_train_on_a_copy(tiny_model, tiny_tokenizer, config):
-    examples = encoding.encode_pairs(tiny_tokenizer, PAIRS, style="plain")
+    examples = encoding.encode_pairs(tiny_tokenizer, PAIRS, prompt_style="plain")
     start, names = models.snapshot(tiny_model), [n for n, _ in tiny_model.named_modules()]
     relative = peft_models.copy_with(tiny_model, config)
     before = training.evaluate_loss(relative, examples)

@@ -19,7 +19,9 @@ CHOICES = [["good", "a very bad film"], ["bad", "no"], ["it is not good", "x"], 
 
 @pytest.fixture
 def examples(tiny_tokenizer):
-    return encoding.encode_pairs(tiny_tokenizer, [(text, "good") for text in TEXTS], style="plain")
+    return encoding.encode_pairs(
+        tiny_tokenizer, [(text, "good") for text in TEXTS], prompt_style="plain"
+    )
 
 
 @pytest.fixture
@@ -116,20 +118,24 @@ def test_nothing_is_left_of_a_column_taken_off(tiny_model, tiny_tokenizer, loud,
 
 def test_scores_from_the_cache_are_those_of_the_plain_pass(tiny_model, tiny_tokenizer, loud):
     with progressive.attached(tiny_model, loud) as model:
-        ours = scoring.score_choices(model, tiny_tokenizer, PROMPTS, CHOICES, style="plain")
+        ours = scoring.score_choices(model, tiny_tokenizer, PROMPTS, CHOICES, prompt_style="plain")
         theirs = [
             plain_pass.scores(model, tiny_tokenizer, *pair)
             for pair in zip(PROMPTS, CHOICES, strict=True)
         ]
     np.testing.assert_allclose(ours, theirs, atol=1e-4)
-    without = scoring.score_choices(tiny_model, tiny_tokenizer, PROMPTS, CHOICES, style="plain")
+    without = scoring.score_choices(
+        tiny_model, tiny_tokenizer, PROMPTS, CHOICES, prompt_style="plain"
+    )
     assert (np.abs(np.subtract(ours, without)).max(axis=1) > 0.1).all()  # it did have a say
 
 
 def test_generation_from_the_cache_is_that_of_the_plain_pass(tiny_model, tiny_tokenizer, loud):
     """Greedy text of padded rows of a batch, against one full forward pass a token."""
     with progressive.attached(tiny_model, loud) as model:
-        found = scoring.generate(model, tiny_tokenizer, PROMPTS, style="plain", max_new_tokens=6)
+        found = scoring.generate(
+            model, tiny_tokenizer, PROMPTS, prompt_style="plain", max_new_tokens=6
+        )
         for prompt, text in zip(PROMPTS, found, strict=True):
             ids = plain_pass.greedy(model, tiny_tokenizer, prompt, 6)
             assert text == tiny_tokenizer.decode(ids, skip_special_tokens=True).strip()
@@ -139,13 +145,15 @@ def test_generation_from_the_cache_is_that_of_the_plain_pass(tiny_model, tiny_to
 def test_a_working_copy_has_a_column_of_its_own(tiny_model, tiny_tokenizer, loud, precision):
     """A copy, cast to the working precision for scoring, must not reach back to the original."""
     with progressive.attached(tiny_model, loud) as model:
-        exact = scoring.score_choices(model, tiny_tokenizer, PROMPTS, CHOICES, style="plain")
+        exact = scoring.score_choices(model, tiny_tokenizer, PROMPTS, CHOICES, prompt_style="plain")
         with scoring.working_copy(model) as working:
-            found = scoring.score_choices(working, tiny_tokenizer, PROMPTS, CHOICES, style="plain")
+            found = scoring.score_choices(
+                working, tiny_tokenizer, PROMPTS, CHOICES, prompt_style="plain"
+            )
         np.testing.assert_allclose(found, exact, rtol=1e-6 if precision == "fp32" else 0.05)
         twin = copy.deepcopy(model)
         torch.nn.init.zeros_(loud.out.weight)
-        now = scoring.score_choices(twin, tiny_tokenizer, PROMPTS, CHOICES, style="plain")
+        now = scoring.score_choices(twin, tiny_tokenizer, PROMPTS, CHOICES, prompt_style="plain")
         np.testing.assert_allclose(now, exact, rtol=1e-6)
         assert {p.dtype for p in loud.parameters()} == {torch.float32}
 

@@ -43,7 +43,7 @@ if __name__ == "__main__":
 def make(tmp_path, monkeypatch):
     """Write the script of a sweep and return the sweep."""
     monkeypatch.setattr(settings, "repo_root", lambda: tmp_path)
-    folder = tmp_path / "notebooks" / "recorded"
+    folder = tmp_path / "notebooks" / "recorded" / "sweeps"
     folder.mkdir(parents=True)
 
     def make(body="pass", slope=0.001, sizes=(50, 100), name="03_curve"):
@@ -106,7 +106,10 @@ def test_sweep_keeps_rows_with_how_they_were_made(make, capsys):
     assert recorded.frame["accuracy"].tolist() == pytest.approx([0.55, 0.56, 0.6, 0.61])
     assert (recorded.frame["seconds"] >= 0).all()
     assert recorded.header["name"] == "03_curve" and "cores" in recorded.header["machine"]
-    assert set(recorded.header) == {"name", "machine", "versions", "made", "source_sha256"}
+    assert set(recorded.header) == {
+        "name", "machine", "precision", "versions", "made", "source_sha256", "data"
+    }  # fmt: skip
+    assert set(recorded.frame["machine"]) == {settings.machine()}
     assert recording.is_current("03_curve")
 
 
@@ -170,7 +173,7 @@ def test_other_code_or_settings_start_afresh(make, change, capsys):
     assert not recording.is_current("03_curve")
     assert "afresh" not in capsys.readouterr().out
     changed.run()
-    assert "was made by other code or settings: starting afresh" in capsys.readouterr().out
+    assert "was made by other code, settings or data: starting afresh" in capsys.readouterr().out
     assert len(recording.load("03_curve").rows) == 4 and recording.is_current("03_curve")
 
 
@@ -221,7 +224,9 @@ def test_failed_write_leaves_the_old_file(make, monkeypatch):
 
 def test_missing_and_damaged_files_are_one_sentence(make):
     one = make()
-    with pytest.raises(WorkbookError, match="make it with `python notebooks/recorded/03_curve.py`"):
+    with pytest.raises(
+        WorkbookError, match="make it with `python notebooks/recorded/sweeps/03_curve.py`"
+    ):
         recording.load("03_curve")
     for text in ("{", "[]", '{"rows": []}'):
         one.path.write_text(text)
@@ -253,3 +258,37 @@ def wait_until(condition, seconds=60):
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+def test_a_module_that_moved_leaves_a_recording_current(make, tmp_path):
+    make().run()
+    script = tmp_path / "notebooks" / "recorded" / "sweeps" / "03_curve.py"
+    script.write_text(script.read_text().replace("import time\n", "import time, json\n"))
+    assert recording.is_current("03_curve")
+    script.write_text(script.read_text().replace("seed / 100", "seed / 10"))
+    assert not recording.is_current("03_curve")
+
+
+def test_a_changed_data_file_makes_a_recording_stale(make, tmp_path):
+    data = tmp_path / "data"
+    (data / "templates").mkdir(parents=True)
+    entry = {"title": "T", "file": "t.jsonl", "metric": "accuracy", "licence": "MIT"}
+    entry |= {"fields": {"text": "string", "label": "label"}, "labels": ["a", "b"]}
+    (data / "tasks.yaml").write_text(json.dumps({"authored": {"t": entry}, "hub": {}}))
+    (data / "templates" / "t.yaml").write_text("templates: {}\n")
+    rows = [{"text": f"word{i}", "label": "ab"[i % 2]} for i in range(20)]
+    (data / "t.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    make(body="from workbook import tasks; tasks.load_task('t')").run()
+    assert recording.is_current("03_curve")
+    with (data / "t.jsonl").open("a") as file:
+        file.write(json.dumps({"text": "another", "label": "a"}) + "\n")
+    assert not recording.is_current("03_curve")
+
+
+def test_a_sweep_goes_on_in_the_format_that_it_began_with(make, monkeypatch):
+    monkeypatch.setenv("WORKBOOK_PRECISION", "bf16")
+    make(sizes=(50,)).run()
+    monkeypatch.setenv("WORKBOOK_PRECISION", "fp32")
+    make(sizes=(50, 100)).run()
+    rows = recording.load("03_curve").frame
+    assert len(rows) == 4 and rows["machine"].str.endswith("bf16").all()

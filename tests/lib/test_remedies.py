@@ -16,7 +16,9 @@ TEXTS = ["the film is good", "a bad film", "what a very fine story", "dull", "ni
 
 
 def encoded(tokenizer, answer, texts=TEXTS):
-    return encoding.encode_pairs(tokenizer, [(text, answer) for text in texts], style="plain")
+    return encoding.encode_pairs(
+        tokenizer, [(text, answer) for text in texts], prompt_style="plain"
+    )
 
 
 def flat(model):

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workbook import rows
 from workbook.errors import WorkbookError
+from workbook.tasks import rows
 
 FIELDS = {"question": "string", "hint": "any_string", "aliases": ["string"], "label": "label"}
 ROW = {"question": "Why?", "hint": "", "aliases": ["a"], "label": "yes"}

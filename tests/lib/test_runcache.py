@@ -24,7 +24,7 @@ def empty_cache(tmp_path, monkeypatch):
 @pytest.fixture
 def examples(tiny_tokenizer):
     pairs = [("a good film", "yes"), ("a bad film", "no")]
-    return encoding.encode_pairs(tiny_tokenizer, pairs, style="plain")
+    return encoding.encode_pairs(tiny_tokenizer, pairs, prompt_style="plain")
 
 
 def test_a_remembered_result_is_computed_once(capsys):
@@ -34,9 +34,9 @@ def test_a_remembered_result_is_computed_once(capsys):
         calls.append(number)
         return {"value": number**2}
 
-    assert runcache.remember("square", square, number=3) == {"value": 9}
-    assert runcache.remember("square", square, number=3) == {"value": 9}
-    assert runcache.remember("square", square, number=4) == {"value": 16}
+    assert runcache.cached("square", square, number=3) == {"value": 9}
+    assert runcache.cached("square", square, number=3) == {"value": 9}
+    assert runcache.cached("square", square, number=4) == {"value": 16}
     assert calls == [3, 4]
     assert "from the run cache" in capsys.readouterr().out
 
@@ -48,11 +48,11 @@ def test_another_function_or_model_is_another_result(tiny_model):
     def count(model):
         return {"sum": sum(1 for p in model.parameters())}
 
-    first = runcache.remember("same name", total, model=tiny_model)
-    assert runcache.remember("same name", count, model=tiny_model) != first
+    first = runcache.cached("same name", total, model=tiny_model)
+    assert runcache.cached("same name", count, model=tiny_model) != first
     with torch.no_grad():
         next(tiny_model.parameters()).add_(1.0)
-    assert runcache.remember("same name", total, model=tiny_model) != first
+    assert runcache.cached("same name", total, model=tiny_model) != first
 
 
 def test_a_run_is_trained_once_and_its_weights_come_back(tiny_model, examples, monkeypatch):
@@ -106,7 +106,7 @@ def test_weights_over_the_limit_are_refused():
 
 def test_entries_and_clear(tiny_model, examples):
     runcache.fit("run", tiny_model, examples, progress=False)
-    runcache.remember("answer", lambda: {"value": 42})
+    runcache.cached("answer", lambda: {"value": 42})
     names = [row["name"] for row in runcache.entries()]
     assert [name.rsplit("-", 1)[0] for name in names] == ["answer", "run"]
     held = sum(row["bytes"] for row in runcache.entries())
@@ -116,7 +116,7 @@ def test_entries_and_clear(tiny_model, examples):
 
 def test_a_result_that_json_cannot_hold_leaves_nothing(empty_cache):
     with pytest.raises(WorkbookError, match="plain numbers"):
-        runcache.remember("bad", lambda: {"value": object()})
+        runcache.cached("bad", lambda: {"value": object()})
     assert not list(empty_cache.glob("bad*"))
 
 

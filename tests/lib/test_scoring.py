@@ -15,7 +15,12 @@ CHOICES = [["good", "bad"], ["a very good film", "bad"], ["no", "it is not good"
 @pytest.mark.parametrize("batch_tokens", [1, 12, 1000])
 def test_scores_equal_the_plain_computation(tiny_model, tiny_tokenizer, batch_tokens):
     ours = scoring.score_choices(
-        tiny_model, tiny_tokenizer, PROMPTS, CHOICES, style="plain", batch_tokens=batch_tokens
+        tiny_model,
+        tiny_tokenizer,
+        PROMPTS,
+        CHOICES,
+        prompt_style="plain",
+        batch_tokens=batch_tokens,
     )
     for prompt, choices, values in zip(PROMPTS, CHOICES, ours, strict=True):
         assert values == pytest.approx(
@@ -26,7 +31,11 @@ def test_scores_equal_the_plain_computation(tiny_model, tiny_tokenizer, batch_to
 def test_scores_of_one_prompt_and_of_unlike_prompts(tiny_model, tiny_tokenizer):
     for prompts in (PROMPTS[:1], ["dull", "what a film"]):
         ours = scoring.score_choices(
-            tiny_model, tiny_tokenizer, prompts, [["good", "not bad"]] * len(prompts), style="plain"
+            tiny_model,
+            tiny_tokenizer,
+            prompts,
+            [["good", "not bad"]] * len(prompts),
+            prompt_style="plain",
         )
         theirs = [
             plain_pass.scores(tiny_model.eval(), tiny_tokenizer, prompt, ["good", "not bad"])
@@ -37,7 +46,9 @@ def test_scores_of_one_prompt_and_of_unlike_prompts(tiny_model, tiny_tokenizer):
 
 def test_prompts_may_have_different_numbers_of_choices(tiny_model, tiny_tokenizer):
     choices = [["good"], ["bad", "very good film", "poor film"]]
-    ours = scoring.score_choices(tiny_model, tiny_tokenizer, PROMPTS[:2], choices, style="plain")
+    ours = scoring.score_choices(
+        tiny_model, tiny_tokenizer, PROMPTS[:2], choices, prompt_style="plain"
+    )
     assert [len(row) for row in ours] == [1, 3]
     for prompt, row, values in zip(PROMPTS, choices, ours, strict=False):
         expected = plain_pass.scores(tiny_model.eval(), tiny_tokenizer, prompt, row)
@@ -54,13 +65,15 @@ def test_shared_prefix_is_the_longest_that_leaves_a_token(rows):
 
 def test_scoring_leaves_the_model_as_it_was(tiny_model, tiny_tokenizer):
     tiny_model.train()
-    scoring.score_choices(tiny_model, tiny_tokenizer, PROMPTS, CHOICES, style="plain")
+    scoring.score_choices(tiny_model, tiny_tokenizer, PROMPTS, CHOICES, prompt_style="plain")
     assert tiny_model.training
     assert all(p.requires_grad for p in tiny_model.parameters())
 
 
 def test_classify_returns_the_likeliest_label(tiny_model, tiny_tokenizer):
-    result = scoring.classify(tiny_model, tiny_tokenizer, PROMPTS, ["good", "bad"], style="plain")
+    result = scoring.classify(
+        tiny_model, tiny_tokenizer, PROMPTS, ["good", "bad"], prompt_style="plain"
+    )
     expected = [
         plain_pass.scores(tiny_model.eval(), tiny_tokenizer, prompt, ["good", "bad"])
         for prompt in PROMPTS
@@ -77,7 +90,7 @@ def test_calibration_makes_the_neutral_prompt_undecided(tiny_model, tiny_tokeniz
         tiny_tokenizer,
         ["the film is", "N/A is"],
         ["good", "bad"],
-        style="plain",
+        prompt_style="plain",
         neutral_prompts=["N/A is"],
     )
     np.testing.assert_allclose(result.probabilities()[1], [0.5, 0.5], atol=1e-5)
@@ -86,19 +99,19 @@ def test_calibration_makes_the_neutral_prompt_undecided(tiny_model, tiny_tokeniz
 @pytest.mark.parametrize("prompts, choices", [([""], [["a"]]), (["a"], [[""]]), (["a"], [[]])])
 def test_empty_text_is_refused(tiny_model, tiny_tokenizer, prompts, choices):
     with pytest.raises(WorkbookError, match="no tokens"):
-        scoring.score_choices(tiny_model, tiny_tokenizer, prompts, choices, style="plain")
+        scoring.score_choices(tiny_model, tiny_tokenizer, prompts, choices, prompt_style="plain")
 
 
 def test_a_prompt_longer_than_the_context_is_refused(tiny_model, tiny_tokenizer):
     limit = tiny_model.config.max_position_embeddings
     with pytest.raises(WorkbookError, match=f"reads {limit}"):
         scoring.score_choices(
-            tiny_model, tiny_tokenizer, ["good film " * limit], [["a"]], style="plain"
+            tiny_model, tiny_tokenizer, ["good film " * limit], [["a"]], prompt_style="plain"
         )
 
 
 def test_greedy_generation_equals_one_prompt_at_a_time(tiny_model, tiny_tokenizer):
-    options = {"style": "plain", "max_new_tokens": 6}
+    options = {"prompt_style": "plain", "max_new_tokens": 6}
     together = scoring.generate(tiny_model, tiny_tokenizer, PROMPTS, **options)
     alone = [scoring.generate(tiny_model, tiny_tokenizer, [p], **options)[0] for p in PROMPTS]
     assert together == alone
@@ -107,16 +120,18 @@ def test_greedy_generation_equals_one_prompt_at_a_time(tiny_model, tiny_tokenize
 def test_sampling_follows_the_seed(tiny_model, tiny_tokenizer):
     def sample(seed):
         return scoring.generate(
-            tiny_model, tiny_tokenizer, PROMPTS, style="plain", temperature=1.0, seed=seed
+            tiny_model, tiny_tokenizer, PROMPTS, prompt_style="plain", temperature=1.0, seed=seed
         )
 
     assert sample(0) == sample(0) != sample(1)
 
 
 def test_generation_stops_before_the_stop_text(tiny_model, tiny_tokenizer):
-    text = scoring.generate(tiny_model, tiny_tokenizer, PROMPTS[:1], style="plain")[0]
+    text = scoring.generate(tiny_model, tiny_tokenizer, PROMPTS[:1], prompt_style="plain")[0]
     stop = text[len(text) // 2]
-    cut = scoring.generate(tiny_model, tiny_tokenizer, PROMPTS[:1], style="plain", stop=stop)[0]
+    cut = scoring.generate(
+        tiny_model, tiny_tokenizer, PROMPTS[:1], prompt_style="plain", stop=stop
+    )[0]
     assert stop not in cut
     assert text.startswith(cut)
 

@@ -13,7 +13,9 @@ from nbconvert.filters.markdown_mistune import MarkdownWithMath
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_output
 from typer.testing import CliRunner
 
-from workbook import assets, build, cli, settings, slides
+from workbook import assets, cli, settings
+from workbook.assets import convert
+from workbook.authoring import build, slides
 from workbook.errors import WorkbookError
 
 SAMPLE = Path(__file__).parents[1] / "notebooks" / "fixtures" / "99_sample.py"
@@ -65,7 +67,7 @@ def course(folder: Path, patch) -> Path:
 def library(folder: Path) -> Path:
     made = folder / "reveal"
     made.mkdir(exist_ok=True)
-    for name in assets.SLIDE_FILES.values():
+    for name in convert.SLIDE_FILES.values():
         (made / name).write_text(f"/* {name} </script> */")
     return made
 

@@ -48,12 +48,12 @@ def test_logits_to_keep_count_the_callers_own_tokens(tiny_model, prompt, keep):
 
 def test_the_loss_is_that_of_the_text_after_the_prompt(tiny_model, tiny_tokenizer, prompt):
     pairs = [("the film is", "good"), ("a very fine old story it was", "bad")]
-    examples = encoding.encode_pairs(tiny_tokenizer, pairs, style="plain")
+    examples = encoding.encode_pairs(tiny_tokenizer, pairs, prompt_style="plain")
     total = 0.0
     for example in examples:
         ids, labels = (torch.tensor([example[name]]) for name in ("input_ids", "labels"))
         logprobs = by_hand(tiny_model, prompt, ids)[0].log_softmax(-1)
-        learned = (labels[0, 1:] != encoding.IGNORE).nonzero()[:, 0]
+        learned = (labels[0, 1:] != encoding.IGNORE_INDEX).nonzero()[:, 0]
         total -= sum(logprobs[i, labels[0, i + 1]].item() for i in learned)
     with attached(tiny_model, prompt) as model, torch.no_grad():
         found = training.completion_loss(model, encoding.collate(examples)).item()
@@ -134,10 +134,14 @@ def test_a_text_start_answers_as_the_text_does(tiny_model, tiny_tokenizer):
     made = soft_prompt.from_text(tiny_model, tiny_tokenizer, TEXT, length)
     reviews, labels = ["dull film", "a nice story"], ["good", "very bad"]
     written = scoring.classify(
-        tiny_model, tiny_tokenizer, [f"{TEXT}{review}" for review in reviews], labels, style="plain"
+        tiny_model,
+        tiny_tokenizer,
+        [f"{TEXT}{review}" for review in reviews],
+        labels,
+        prompt_style="plain",
     )
     with attached(tiny_model, made) as model:
-        soft = scoring.classify(model, tiny_tokenizer, reviews, labels, style="plain")
+        soft = scoring.classify(model, tiny_tokenizer, reviews, labels, prompt_style="plain")
     assert soft.scores == pytest.approx(written.scores, abs=1e-4)
 
 

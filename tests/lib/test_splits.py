@@ -6,7 +6,7 @@ from itertools import combinations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workbook import splits
+from workbook.tasks import splits
 
 sentences = st.lists(
     st.lists(st.sampled_from("abcdefgh"), min_size=1, max_size=9).map(" ".join), max_size=25
@@ -57,7 +57,9 @@ def test_proportional_adds_up_and_never_asks_too_much(sizes, data):
 
 def test_carve_fills_quotas_and_loses_nothing():
     rows = [{"id": number, "label": number % 2} for number in range(20)]
-    parts = splits.carve(rows, "label", {"test": {0: 3, 1: 2}, "validation": {0: 1}})
+    parts = splits.stratified_split(
+        rows, ["label"], {"test": {(0,): 3, (1,): 2}, "validation": {(0,): 1}}
+    )
     assert Counter(row["label"] for row in parts["test"]) == {0: 3, 1: 2}
     assert Counter(row["label"] for row in parts["validation"]) == {0: 1}
     assert sorted(row["id"] for part in parts.values() for row in part) == list(range(20))
@@ -73,11 +75,11 @@ def test_shuffled_order_depends_on_the_rows_alone():
 def test_repeats_leave_train_before_they_leave_test():
     same = {"text": "one and the same sentence here"}
     other = {"text": "something else altogether now"}
-    parts = splits.without_repeats(
+    parts = splits.drop_near_duplicates(
         {"train": [same, other], "validation": [other], "test": [same, same]}, ["text"]
     )
     assert parts == {"train": [], "validation": [other], "test": [same, same]}
-    assert splits.without_repeats({"train": [same, same]}, []) == {"train": [same, same]}
+    assert splits.drop_near_duplicates({"train": [same, same]}, []) == {"train": [same, same]}
 
 
 def test_key_reaches_into_lists_and_objects():

@@ -16,8 +16,9 @@ from hypothesis import given
 from hypothesis import settings as effort
 from hypothesis import strategies as st
 
-from workbook import assets, metrics, rows, settings, splits, tasks
+from workbook import assets, metrics, settings, tasks
 from workbook.errors import WorkbookError
+from workbook.tasks import rows, splits
 
 ROOT = Path(__file__).resolve().parents[2]
 BENCHMARKS = ROOT.parent / "shared" / "data" / "benchmarks"

@@ -13,7 +13,9 @@ from workbook.errors import WorkbookError
 def examples(tiny_tokenizer):
     texts = ["the film is good", "a bad film", "what a very fine story", "dull", "nice", "poor"]
     answers = ["yes", "no", "yes", "no", "yes", "no"]
-    return encoding.encode_pairs(tiny_tokenizer, zip(texts, answers, strict=True), style="plain")
+    return encoding.encode_pairs(
+        tiny_tokenizer, zip(texts, answers, strict=True), prompt_style="plain"
+    )
 
 
 def weights(model):
@@ -70,7 +72,7 @@ def test_accumulation_changes_nothing_but_memory(tiny_model, examples, monkeypat
         return kept
 
     whole = gradients(copy.deepcopy(tiny_model), batch_size=6)
-    parts = gradients(tiny_model, batch_size=2, accumulate=3)
+    parts = gradients(tiny_model, batch_size=2, gradient_accumulation_steps=3)
     largest = max(gradient.abs().max().item() for gradient in whole.values())
     torch.testing.assert_close(parts, whole, rtol=1e-4, atol=1e-6 * largest)
 

@@ -61,7 +61,7 @@ def examples_of(trainer):
 @pytest.mark.parametrize("style", STYLES)
 def test_ids_and_labels_are_those_of_trl(tiny_model, tiny_tokenizer, sft_trainer, style):
     theirs = examples_of(sft_trainer(tiny_model, tiny_tokenizer, PAIRS, style))
-    assert encoding.encode_pairs(tiny_tokenizer, PAIRS, style=style) == theirs
+    assert encoding.encode_pairs(tiny_tokenizer, PAIRS, prompt_style=style) == theirs
 
 
 @pytest.mark.real_model
@@ -73,7 +73,7 @@ def test_ids_and_labels_of_real_reviews_are_those_of_trl(
     rows = tasks.draw(task.splits["train"], 50)
     pairs = [template.render(row) for template in task.templates for row in rows]
     theirs = examples_of(sft_trainer(tiny_model, real_tokenizer, pairs, style))
-    assert encoding.encode_pairs(real_tokenizer, pairs, style=style) == theirs
+    assert encoding.encode_pairs(real_tokenizer, pairs, prompt_style=style) == theirs
 
 
 @pytest.mark.parametrize("style", STYLES)
@@ -81,7 +81,7 @@ def test_loss_and_gradients_are_those_of_trl(tiny_model, tiny_tokenizer, sft_tra
     ours = copy.deepcopy(tiny_model).train()
     trainer = sft_trainer(tiny_model.train(), tiny_tokenizer, PAIRS, style)
     their_loss = trainer.compute_loss(trainer.model, trainer.data_collator(trainer.train_dataset))
-    batch = encoding.collate(encoding.encode_pairs(tiny_tokenizer, PAIRS, style=style))
+    batch = encoding.collate(encoding.encode_pairs(tiny_tokenizer, PAIRS, prompt_style=style))
     our_loss = training.completion_loss(ours, batch) / training.label_count(batch)
     assert our_loss.item() == pytest.approx(their_loss.item(), abs=1e-5)
     our_loss.backward()

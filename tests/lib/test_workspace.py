@@ -14,7 +14,8 @@ import nbformat
 import pytest
 from typer.testing import CliRunner
 
-from workbook import build, cli, doctor, settings, workspace
+from workbook import cli, doctor, settings, workspace
+from workbook.authoring import build
 from workbook.errors import WorkbookError
 
 SOURCE = """\
@@ -93,7 +94,7 @@ def my(source, edition="learner"):
 def test_links_lead_to_the_same_files_from_the_copies(course, edition, up):
     workspace.prepare(edition)
     assert build.read(my(course, edition)).cells[0].source == (
-        f"See [data]({up}data/README.md), [the sweep]({up}notebooks/recorded/01.json), "
+        f"See [data]({up}data/README.md), [the sweep]({up}notebooks/recorded/sweeps/01.json), "
         "[next](02_next.ipynb), [end](#End)."
     )
 

@@ -3,7 +3,7 @@
 import ast
 import re
 
-from workbook import build
+from workbook.authoring import build
 
 FUNCTIONS = {f.__name__: f for f in (abs, all, any, len, max, min, round, sum)}
 ALLOWED = (

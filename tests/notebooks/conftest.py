@@ -3,7 +3,8 @@ import shutil
 import pytest
 from hygiene import SAMPLE
 
-from workbook import build, settings
+from workbook import settings
+from workbook.authoring import build
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from workbook import build, execution
+from workbook.authoring import build, execute
 from workbook.checks import quizzes
 
 SAMPLE = Path(__file__).parent / "fixtures" / "99_sample.py"
@@ -194,8 +194,8 @@ def measurements(notebook, path):
     if section(notebook, "What we measured") is None:
         yield "no heading `What we measured`"
     is_executed = any(True for _ in outputs(notebook))
-    if is_executed and execution.measured(notebook) is None:
-        yield f"no output of the type {execution.MEASURED}"
+    if is_executed and execute.measured(notebook) is None:
+        yield f"no output of the type {execute.MEASURED}"
 
 
 @check
@@ -316,7 +316,7 @@ def machine_paths(notebook, path):
     for number, cell in enumerate(notebook.cells, 1):
         shown = [strip_images(output) for output in cell.get("outputs", [])]
         text = cell.source + json.dumps(shown, ensure_ascii=False)
-        if found := execution.MACHINE_PATH.search(text):
+        if found := execute.MACHINE_PATH.search(text):
             yield f"cell {number} names {found[0]!r}"
 
 

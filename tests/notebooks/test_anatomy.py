@@ -8,7 +8,7 @@ import nbformat
 import pytest
 from hygiene import SAMPLE
 
-from workbook import build
+from workbook.authoring import build
 from workbook.checks import quizzes
 
 # Checks that do not apply to a notebook, with the reason.

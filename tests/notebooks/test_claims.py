@@ -7,13 +7,14 @@ import hygiene
 import pytest
 from hygiene import SAMPLE
 
-from workbook import build, measurements
+from workbook import measurements, settings
+from workbook.authoring import build
 
 MEASURED = {"mean": 2.0, "share": 1 / 3, "curve": [0.5, 0.7]}
 
 
 def read_recorded():
-    folder = build.folder() / "recorded"
+    folder = settings.notebooks_dir() / "recorded" / "sweeps"
     return {path.stem: json.loads(path.read_text("utf-8")) for path in folder.glob("*.json")}
 
 

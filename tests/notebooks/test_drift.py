@@ -3,7 +3,8 @@
 import nbformat
 import pytest
 
-from workbook import build
+from workbook import settings
+from workbook.authoring import build
 
 
 def read_solved(source):
@@ -34,5 +35,7 @@ def test_solved_edition_was_run_top_to_bottom(source):
 @pytest.mark.parametrize("edition", build.EDITIONS)
 def test_no_notebook_without_a_source(edition):
     made = {build.output_path(source, edition) for source in build.sources()}
-    place = build.folder() if edition == "learner" else build.folder() / "solutions"
+    place = (
+        settings.notebooks_dir() if edition == "learner" else settings.notebooks_dir() / "solutions"
+    )
     assert set(place.glob("*.ipynb")) <= made

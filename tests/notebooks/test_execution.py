@@ -6,7 +6,8 @@ import hygiene
 import nbformat
 import pytest
 
-from workbook import build, execution, measurements, recording, settings
+from workbook import measurements, recording, settings
+from workbook.authoring import build, execute
 from workbook.errors import WorkbookError
 
 
@@ -15,14 +16,14 @@ from workbook.errors import WorkbookError
 def test_notebook_runs(source, edition, monkeypatch):
     monkeypatch.setenv("WORKBOOK_SCALE", "smoke")
     notebook = build.make(source, edition)
-    execution.execute(notebook, source.stem)
+    execute.execute(notebook, source.stem)
     assert list(hygiene.clean_outputs(notebook, source)) == []
     assert list(hygiene.checks_answer(notebook, source)) == []
 
 
 @pytest.mark.slow
 def test_run_keeps_the_solved_edition_and_its_measurements(course, capsys):
-    [run] = execution.run(keep=True)
+    [run] = execute.run(keep=True)
     assert run.error is None and run.peak_memory_gb > 0.01
     assert "99_sample" in capsys.readouterr().out
     path = build.output_path(course, "solved")
@@ -42,26 +43,26 @@ def test_run_keeps_the_solved_edition_and_its_measurements(course, capsys):
 def test_other_scales_and_models_keep_nothing(course, monkeypatch, variable, value):
     course.write_text("# %%\n1 + 1\n", "utf-8")
     monkeypatch.setenv(variable, value)
-    execution.run(keep=True)
-    assert not (build.folder() / "solutions").exists()
-    assert not (build.folder() / "recorded").exists()
+    execute.run(keep=True)
+    assert not (settings.notebooks_dir() / "solutions").exists()
+    assert not (settings.notebooks_dir() / "recorded").exists()
 
 
 def test_nothing_is_written_unless_asked(course):
     course.write_text("# %%\n1 + 1\n", "utf-8")
-    execution.run()
-    assert [path.name for path in build.folder().iterdir()] == ["source"]
+    execute.run()
+    assert [path.name for path in settings.notebooks_dir().iterdir()] == ["source"]
 
 
 def test_measurements_have_one_type():
-    assert execution.MEASURED == recording.MEASURED
+    assert execute.MEASURED == recording.MEASURED
 
 
 def test_the_record_of_passed_exercises_is_left_alone(course, monkeypatch):
     monkeypatch.setenv("WORKBOOK_PROGRESS", "own.json")
     course.write_text("# %%\nimport os\nprint(os.environ['WORKBOOK_PROGRESS'])\n", "utf-8")
     notebook = build.make(course, "solved")
-    execution.execute(notebook, "99_sample")
+    execute.execute(notebook, "99_sample")
     assert "own.json" not in notebook.cells[0].outputs[0].text
 
 
@@ -75,20 +76,20 @@ def test_the_record_of_passed_exercises_is_left_alone(course, monkeypatch):
     ],
 )
 def test_headline(measured, expected):
-    assert execution.headline(measured) == expected
+    assert measurements.headline(measured) == expected
 
 
 def test_learner_edition_runs_and_keeps_nothing(course):
     course.write_text("# %%\n1 + 1\n", "utf-8")
-    [run] = execution.run(edition="learner", keep=True)
+    [run] = execute.run(edition="learner", keep=True)
     assert run.error is None
-    assert not (build.folder() / "solutions").exists()
+    assert not (settings.notebooks_dir() / "solutions").exists()
 
 
 def test_an_error_names_the_cell_and_the_others_go_on(course, capsys):
     course.write_text("# %% [markdown]\n# # A\n\n# %%\nraise ValueError('too few rows')\n", "utf-8")
     course.with_name("98_fine.py").write_text("# %%\n1 + 1\n", "utf-8")
-    fine, failed = execution.run(keep=True)
+    fine, failed = execute.run(keep=True)
     assert fine.error is None
     assert failed.error == "99_sample, cell 2: ValueError: too few rows"
     assert failed.error in capsys.readouterr().out
@@ -98,20 +99,20 @@ def test_an_error_names_the_cell_and_the_others_go_on(course, capsys):
 def test_a_dead_kernel_is_told_in_a_sentence(course):
     course.write_text("# %%\nimport os\nos._exit(1)\n", "utf-8")
     with pytest.raises(WorkbookError, match="cell 1: the kernel died"):
-        execution.execute(build.make(course, "solved"), "99_sample")
+        execute.execute(build.make(course, "solved"), "99_sample")
 
 
 def test_only_a_cold_run_tells_the_cost():
-    run = execution.Run("99_sample", 4.04, 2.0, {"headline": "mean", "values": {}})
-    first = execution._entry("code", run, "99", cold=False)
+    run = execute.Run("99_sample", 4.04, 2.0, {"headline": "mean", "values": {}})
+    first = execute._entry("code", run, "99", cold=False)
     assert first["cost"] is None
 
 
 def test_a_warm_run_leaves_the_known_cost_and_the_code_it_is_of(course):
-    slow = execution.Run("99_sample", 4.04, 2.0, {"headline": "mean", "values": {}})
-    cold = execution._entry("old", slow, "99", cold=True)
+    slow = execute.Run("99_sample", 4.04, 2.0, {"headline": "mean", "values": {}})
+    cold = execute._entry("old", slow, "99", cold=True)
     measurements.keep("99", cold, is_shown=True)
-    warm = execution._entry("new", replace(slow, minutes=0.2), "99", cold=False)
+    warm = execute._entry("new", replace(slow, minutes=0.2), "99", cold=False)
     assert warm["code_sha256"] == "new"
     assert warm["cost"] == cold["cost"]
     assert (warm["cost"]["minutes"], warm["cost"]["code_sha256"]) == (4.0, "old")
@@ -127,12 +128,12 @@ def test_another_seed_or_format_is_measured_beside_the_shown_one(
     monkeypatch.setattr(settings, "bf16_is_faster", lambda: False)
     measurements.keep("99", {"precision": "fp32", "seed": 0, "values": {}}, is_shown=True)
     monkeypatch.setenv(variable, value)
-    [run] = execution.run(keep=True)
+    [run] = execute.run(keep=True)
     assert run.error is None
     kept = measurements.read("99")
     assert kept["shown"] == "fp32, seed 0" and set(kept["runs"]) == {"fp32, seed 0", name}
     assert kept["runs"][name]["values"]["mean"] == 2.0
-    assert not (build.folder() / "solutions").exists()
+    assert not (settings.notebooks_dir() / "solutions").exists()
 
 
 def test_a_cold_run_sets_what_was_trained_aside_and_brings_it_back(tmp_path, monkeypatch):
@@ -142,7 +143,7 @@ def test_a_cold_run_sets_what_was_trained_aside_and_brings_it_back(tmp_path, mon
     (runs / "old.json").write_text("1")
     (tmp_path / "runs-set-aside").mkdir()
     (tmp_path / "runs-set-aside" / "killed.json").write_text("0")
-    with execution.empty_run_cache():
+    with execute.empty_run_cache():
         assert not runs.exists()
         runs.mkdir()
         (runs / "new.json").write_text("2")
@@ -150,18 +151,16 @@ def test_a_cold_run_sets_what_was_trained_aside_and_brings_it_back(tmp_path, mon
 
 
 def test_folders_of_this_machine_are_written_short(course):
-    root = build.folder().parent
-    assert execution.scrub([{"text": f"kept in {root}/data"}]) == [
-        {"text": "kept in <course>/data"}
-    ]
+    root = settings.notebooks_dir().parent
+    assert execute.scrub([{"text": f"kept in {root}/data"}]) == [{"text": "kept in <course>/data"}]
 
 
 def test_pictures_are_left_as_they_are(course):
     html = "<img src=\"data:image/png;base64,+/home/x\" alt='a'>"
     output = {"image/png": "+/home/xy", "text/html": html}
-    assert execution.scrub(output) == output
+    assert execute.scrub(output) == output
 
 
 def test_a_strange_folder_in_an_output_is_refused(course):
     with pytest.raises(WorkbookError, match="path of this machine"):
-        execution.scrub([{"text": ["see /home/someone/file"]}])
+        execute.scrub([{"text": ["see /home/someone/file"]}])

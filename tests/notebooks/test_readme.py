@@ -1,10 +1,14 @@
 """README.md and CONTRIBUTING.md: the table is that of the recordings, and nothing leads nowhere."""
 
 import re
+from collections import Counter
+from pathlib import Path
 
 import pytest
 
+import workbook
 from workbook import course, recording, settings
+from workbook.authoring import readme
 from workbook.forgetting import panel
 
 ROOT = settings.repo_root()
@@ -17,18 +21,18 @@ def read(page):
 
 
 def test_readme_shows_the_present_measurements():
-    found = course.BETWEEN_MARKS.search(read("README.md"))
+    found = readme.BETWEEN_MARKS.search(read("README.md"))
     assert found[0].strip() == course.table("notebooks/").strip(), "run `make build`"
 
 
 def test_figure_of_the_readme_is_that_of_the_recording():
-    if not recording.is_current(course.CURVE):
+    if not recording.is_current(readme.CURVE):
         pytest.skip("the recording is not complete: `make measure NB=03` goes on with it")
-    assert course.picture_source() == course.recording_hash(), "run `make build`"
+    assert readme.picture_source() == readme.recording_hash(), "run `make build`"
 
 
 def test_caption_of_the_figure_holds():
-    rows = recording.load(course.CURVE).frame.query("task == 'sentiment'")
+    rows = recording.load(readme.CURVE).frame.query("task == 'sentiment'")
     tuned = rows[rows["n"] > 0]
     worse = tuned[tuned["accuracy"] < rows[rows["n"] == 0]["accuracy"].item()]
     assert list(worse["n"]) == [50]
@@ -65,6 +69,27 @@ def test_make_targets_in_the_text_exist(page):
 def test_folders_in_the_readme_exist():
     folders = re.findall(r"`((?:notebooks|lib|data|tests|benchmarks)/[\w/]*)`", read("README.md"))
     assert folders and all((ROOT / folder).is_dir() for folder in folders)
+
+
+def test_the_tree_of_the_readme_names_each_module_once():
+    tree = read("README.md").split("## Where things live")[1].split("```")[1]
+    library = Path(workbook.__file__).parent
+    modules = [
+        path
+        for path in library.rglob("*.py")
+        if path.name != "__init__.py" and not re.match(r"nb\d\d", path.name)
+        and path.parent.name not in ("jupyter", "metric_scripts")
+    ]  # fmt: skip
+    named = re.findall(r"^ +(\w+\.py) ", tree, re.MULTILINE)
+    assert Counter(named) == Counter(path.name for path in modules)
+    folders = {
+        path.parent.relative_to(library).parts[0] for path in modules if path.parent != library
+    }
+    assert folders <= set(re.findall(r"^ +(\w+)/ ", tree, re.MULTILINE))
+
+
+def test_no_lesson_imports_what_makes_the_notebooks(source):
+    assert "authoring" not in source.read_text("utf-8")
 
 
 def test_every_setting_is_explained():

@@ -35,14 +35,17 @@ class Bottleneck(torch.nn.Module):
 class Adapter(LayerAddition):
     """A bottleneck after the attention and after the MLP of every block, before the residual sum.
 
-    `width` is that of the bottleneck. `targets` names the last linear layer of both sub-layers, in
-    a Llama o_proj and down_proj. Raises WorkbookError for a width below 1 and if no layer matches.
+    `width` is that of the bottleneck. `target_modules` names the last linear layer of
+    both sub-layers, in a Llama o_proj and down_proj. Raises WorkbookError for a width below 1
+    and if no layer matches.
     """
 
     kind = "adapter"
 
     def __init__(
-        self, model, width: int = 16, targets: str = r"(o_proj|down_proj)$", seed: int = 0
+        self, model, width: int = 16, target_modules: str = r"(o_proj|down_proj)$", seed: int = 0
     ):
         check_size("width", width)
-        super().__init__(model, lambda layer: Bottleneck(layer, width), targets, seed, width=width)
+        super().__init__(
+            model, lambda layer: Bottleneck(layer, width), target_modules, seed, width=width
+        )

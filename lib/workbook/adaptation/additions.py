@@ -18,14 +18,14 @@ from ..errors import WorkbookError
 class Addition(torch.nn.Module):
     """A small module that learns while the model it is attached to stays as it is.
 
-    `settings` are the arguments that, with a model, make another one of the same form.
+    `config` holds the arguments that, with a model, make another one of the same form.
     """
 
     kind = "addition"
 
-    def __init__(self, **settings):
+    def __init__(self, **config):
         super().__init__()
-        self.settings = settings
+        self.config = config
 
     @staticmethod
     def hook(model, group: torch.nn.ModuleList, rows: torch.Tensor | None) -> list:
@@ -39,13 +39,13 @@ class Addition(torch.nn.Module):
 class LayerAddition(Addition):
     """One part for each chosen linear layer, which changes what the layer puts out.
 
-    `make(layer)` returns a part, called as `part(inputs, output)`. `targets` is a regular
+    `make(layer)` returns a part, called as `part(inputs, output)`. `target_modules` is a regular
     expression on the names of the layers. Raises WorkbookError if it finds no linear layer.
     """
 
-    def __init__(self, model, make: Callable, targets: str, seed: int, **settings):
-        super().__init__(targets=targets, **settings)
-        layers = linear_layers(model, targets)
+    def __init__(self, model, make: Callable, target_modules: str, seed: int, **config):
+        super().__init__(target_modules=target_modules, **config)
+        layers = linear_layers(model, target_modules)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             # A module's name may not contain a dot.
@@ -86,7 +86,7 @@ def _change(part, mine: torch.Tensor | None, layer, inputs: tuple, output: torch
     return changed
 
 
-def linear_layers(model, targets: str) -> dict[str, torch.nn.Linear]:
+def linear_layers(model, target_modules: str) -> dict[str, torch.nn.Linear]:
     """Return the linear layers whose name matches the regular expression.
 
     Raises WorkbookError if there is none.
@@ -94,10 +94,12 @@ def linear_layers(model, targets: str) -> dict[str, torch.nn.Linear]:
     found = {
         name: module
         for name, module in model.named_modules()
-        if isinstance(module, torch.nn.Linear) and re.search(targets, name)
+        if isinstance(module, torch.nn.Linear) and re.search(target_modules, name)
     }
     if not found:
-        raise WorkbookError(f"No linear layer matches {targets!r}: see model.named_modules().")
+        raise WorkbookError(
+            f"No linear layer matches {target_modules!r}: see model.named_modules()."
+        )
     return found
 
 

@@ -46,20 +46,25 @@ class LoRALinear(torch.nn.Module):
 class LoRA(LayerAddition):
     """A low-rank update for every chosen linear layer of a model.
 
-    `targets` is a regular expression on layer names; by default all linear layers of a Llama's
-    blocks. Raises WorkbookError for a rank below 1 and when no layer matches.
+    `target_modules` is a regular expression on layer names; by default all linear layers of
+    a Llama's blocks. Raises WorkbookError for a rank below 1 and when no layer matches.
     """
 
     kind = "lora"
 
     def __init__(
-        self, model, rank: int = 8, alpha: float = 16, targets: str = r"_proj$", seed: int = 0
+        self,
+        model,
+        rank: int = 8,
+        alpha: float = 16,
+        target_modules: str = r"_proj$",
+        seed: int = 0,
     ):
         check_size("rank", rank)
         super().__init__(
             model,
             lambda layer: LoRALinear(layer, rank, alpha),
-            targets,
+            target_modules,
             seed,
             rank=rank,
             alpha=alpha,
@@ -92,7 +97,7 @@ def _check_mergeable(model, name: str, layer: torch.nn.Linear) -> None:
     if layer.weight is model.get_input_embeddings().weight:
         raise WorkbookError(
             f"{name} shares its weights with the embeddings, which merging would change too: "
-            "leave it out of targets."
+            "leave it out of target_modules."
         )
 
 

@@ -43,8 +43,8 @@ def twin(model: torch.nn.Module, addition: Addition) -> PeftModel:
 def _lora_twin(model, lora: LoRA) -> PeftModel:
     sites = lora.sites(model)
     config = LoraConfig(
-        r=lora.settings["rank"],
-        lora_alpha=lora.settings["alpha"],
+        r=lora.config["rank"],
+        lora_alpha=lora.config["alpha"],
         target_modules=[name for name, _, _ in sites],
         task_type="CAUSAL_LM",
     )

@@ -7,20 +7,20 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from ..assets import atomic_path
 from ..errors import WorkbookError
+from ..files import atomic_path
 from .adapter import Adapter
 from .additions import Addition
 from .lora import LoRA
 from .soft_prompt import SoftPrompt
 
-KINDS = {addition.kind: addition for addition in (LoRA, Adapter, SoftPrompt)}
+ADDITIONS = {addition.kind: addition for addition in (LoRA, Adapter, SoftPrompt)}
 
 
 def save(addition: Addition, path: str | Path) -> None:
     """Write an addition, without the model, as safetensors; kind and settings are in the header."""
     state = {name: t.detach().cpu().contiguous() for name, t in addition.state_dict().items()}
-    header = {"kind": addition.kind, "settings": json.dumps(addition.settings)}
+    header = {"kind": addition.kind, "settings": json.dumps(addition.config)}
     with atomic_path(Path(path)) as partial:
         save_file(state, partial, metadata=header)
 
@@ -34,7 +34,7 @@ def load(path: str | Path, model) -> Addition:
         with safe_open(path, "pt") as file:
             header = file.metadata()
             state = {name: file.get_tensor(name) for name in file.keys()}
-        addition = KINDS[header["kind"]](model, **json.loads(header["settings"]))
+        addition = ADDITIONS[header["kind"]](model, **json.loads(header["settings"]))
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise WorkbookError(
             f"{path} is missing, damaged or holds no addition: give a file that save wrote."
@@ -57,11 +57,11 @@ def swap(addition: Addition, other: Addition) -> None:
     Nothing is copied: a model serves one task after another this way. Raises WorkbookError if they
     differ in kind, settings or shapes.
     """
-    forms = [(a.kind, a.settings, _shapes(a.state_dict())) for a in (addition, other)]
+    forms = [(a.kind, a.config, _shapes(a.state_dict())) for a in (addition, other)]
     if forms[0] != forms[1]:
         raise WorkbookError(
-            f"A {addition.kind} with {addition.settings} cannot take the weights of a "
-            f"{other.kind} with {other.settings}: use two of one form."
+            f"A {addition.kind} with {addition.config} cannot take the weights of a "
+            f"{other.kind} with {other.config}: use two of one form."
         )
     for mine, its in zip(addition.parameters(), other.parameters(), strict=True):
         mine.data, its.data = its.data, mine.data

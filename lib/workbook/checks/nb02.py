@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from .. import settings
-from ..encoding import IGNORE
+from ..encoding import IGNORE_INDEX
 from ..errors import WorkbookError
 from ..templates import load_templates
 from .report import call, exercise, expect
@@ -66,7 +66,7 @@ def check_mask_prompt(function) -> None:
     expect(len(labels) == len(ids), f"{len(labels)} labels for {len(ids)} tokens: one for each.")
     expect(labels != ids, "Labels still contain the prompt: mask everything before the completion.")
     expect(
-        labels[3:] != [9, 2, IGNORE] and labels[2:] != [8, 9, 2, IGNORE],
+        labels[3:] != [9, 2, IGNORE_INDEX] and labels[2:] != [8, 9, 2, IGNORE_INDEX],
         "The labels are shifted by one: the model shifts them itself, keep them under their token.",
     )
     expect(labels[-1] == 2, "The end token is masked: then the model never learns to stop.")
@@ -75,7 +75,8 @@ def check_mask_prompt(function) -> None:
         "Labels still contain a part of the prompt: mask all of its tokens.",
     )
     expect(
-        set(labels[:3]) == {IGNORE}, f"Masked labels must be {IGNORE}, the number to be skipped."
+        set(labels[:3]) == {IGNORE_INDEX},
+        f"Masked labels must be {IGNORE_INDEX}, the number to be skipped.",
     )
     expect(labels[3:] == [8, 9, 2], "Under the completion the labels are its own token ids.")
 
@@ -84,8 +85,8 @@ def check_mask_prompt(function) -> None:
 def check_collate(function) -> None:
     """Check a function (examples, pad id) -> batch, where the pad id is also the end token."""
     end = 2
-    short = {"input_ids": [5, 8, end], "labels": [IGNORE, 8, end]}
-    long = {"input_ids": [5, 6, 7, 9, end], "labels": [IGNORE] * 3 + [9, end]}
+    short = {"input_ids": [5, 8, end], "labels": [IGNORE_INDEX, 8, end]}
+    long = {"input_ids": [5, 6, 7, 9, end], "labels": [IGNORE_INDEX] * 3 + [9, end]}
     batch = call(function, [short, long], end)
     keys = {"input_ids", "attention_mask", "labels"}
     expect(isinstance(batch, dict) and set(batch) == keys, f"Return a dict with {sorted(keys)}.")
@@ -99,13 +100,16 @@ def check_collate(function) -> None:
     expect(mask[0] != [1, 1, 0, 0, 0], "The mask hides the real end token: mask by length, not id.")
     expect(mask == [[1] * 3 + [0] * 2, [1] * 5], "`attention_mask` is 1 for tokens and 0 for pads.")
     expect(
-        labels[0][3:] == [IGNORE] * 2, f"Pads are learned: fill short rows of labels with {IGNORE}."
+        labels[0][3:] == [IGNORE_INDEX] * 2,
+        f"Pads are learned: fill short rows of labels with {IGNORE_INDEX}.",
     )
     expect(
         labels[0][2] == end and labels[1][4] == end,
         "The real end token is masked too: it has the id of the pad, so mask by position, not id.",
     )
-    expect(labels == [short["labels"] + [IGNORE] * 2, long["labels"]], "Keep the given labels.")
+    expect(
+        labels == [short["labels"] + [IGNORE_INDEX] * 2, long["labels"]], "Keep the given labels."
+    )
 
 
 @exercise("2.4", "Write your own template")

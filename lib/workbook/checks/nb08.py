@@ -3,7 +3,7 @@
 import torch
 import torch.nn.functional as F
 
-from ..encoding import IGNORE
+from ..encoding import IGNORE_INDEX
 from .report import call, exercise, expect
 
 
@@ -53,7 +53,13 @@ def check_prepend(function) -> None:
     """Check a function (vectors, text, mask, labels) -> text, mask, labels with the vectors."""
     vectors, text = _random(2, 5), _random(3, 4, 5, seed=1)
     mask = torch.tensor([[1, 1, 1, 1], [1, 1, 1, 0], [1, 1, 0, 0]])
-    labels = torch.tensor([[IGNORE, IGNORE, 7, 8], [IGNORE, 9, 8, IGNORE], [6, 8, IGNORE, IGNORE]])
+    labels = torch.tensor(
+        [
+            [IGNORE_INDEX, IGNORE_INDEX, 7, 8],
+            [IGNORE_INDEX, 9, 8, IGNORE_INDEX],
+            [6, 8, IGNORE_INDEX, IGNORE_INDEX],
+        ]
+    )
     vectors.requires_grad_(True)
     given = [each.clone() for each in (text, mask, labels)]
     answer = call(function, vectors, *given)
@@ -82,9 +88,9 @@ def check_prepend(function) -> None:
         "Labels are numbers of tokens, so they must stay integers: `F.pad` keeps the type.",
     )
     expect(
-        bool((targets[:, :2] == IGNORE).all()),
-        f"There is no word to predict at the vectors: their labels are {IGNORE}. Any other number "
-        "is the id of a token, which the model would learn to say there.",
+        bool((targets[:, :2] == IGNORE_INDEX).all()),
+        f"There is no word to predict at the vectors: their labels are {IGNORE_INDEX}. Any other "
+        "number is the id of a token, which the model would learn to say there.",
     )
     expect(torch.equal(targets[:, 2:], labels), "The labels of the text have changed: keep them.")
     expect(

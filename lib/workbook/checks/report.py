@@ -16,8 +16,8 @@ from filelock import FileLock
 from IPython.display import display
 
 from .. import settings
-from ..assets import atomic_path
 from ..errors import WorkbookError
+from ..files import atomic_path
 
 TITLES: dict[str, str] = {}
 MARKS = {"passed": "✓", "tried": "…", "not started": "○"}

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .. import answers, grading, metrics, scoring, settings, tasks
+from .. import grading, metrics, scoring, settings, tasks
 from ..encoding import token_ids
 from ..errors import WorkbookError
 from ..metrics import Interval
@@ -76,6 +76,13 @@ def retained(panel: Panel) -> np.ndarray:
     return np.concatenate([panel[name] for name in RETAINED])
 
 
+def report(name: str, panel: Panel) -> None:
+    """Print the sentiment accuracy and the mean score of names and facts, with 95 % intervals."""
+    own = metrics.wilson(int(sum(panel["sentiment"])), len(panel["sentiment"]))
+    kept = metrics.bootstrap_interval(retained(panel))
+    print(f"{name:38} sentiment {own}   names and facts {kept}")
+
+
 def pack(panel: Panel) -> dict[str, str]:
     """Return the panel with each ability's numbers as one text, short enough to be recorded."""
     return {name: " ".join(f"{value:.4g}" for value in values) for name, values in panel.items()}
@@ -113,7 +120,7 @@ def entities(model, tokenizer, split: str, n: int) -> list[float]:
     """Return the F1 of the names that the model lists, in whatever format it chooses."""
     rows = _rows("entities", split, n)
     found = _write(model, tokenizer, _prompts("entities", rows), 32)
-    names = [[name for kind in answers.KINDS for name in row[kind]] for row in rows]
+    names = [[name for kind in grading.ENTITY_TYPES for name in row[kind]] for row in rows]
     return [grading.name_f1(text, wanted) for text, wanted in zip(found, names, strict=True)]
 
 
@@ -136,7 +143,7 @@ def knowledge(model, tokenizer, split: str, n: int) -> list[float]:
     rows = every[:n]
     choices = [[row["answer"], *_distractors(row, every)] for row in rows]
     prompts = _prompts("facts", rows, "plain")
-    scores = scoring.score_choices(model, tokenizer, prompts, choices, style="plain")
+    scores = scoring.score_choices(model, tokenizer, prompts, choices, prompt_style="plain")
     # A tie counts against the right answer, which stands first.
     return [float(row[0] > max(row[1:])) for row in scores]
 

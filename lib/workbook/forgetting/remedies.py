@@ -14,25 +14,28 @@ from ..training import Regularizer
 Weights = dict[str, torch.Tensor]
 
 
-def l2_sp(start: Weights, strength: float) -> Regularizer:
-    """Return the penalty ½ · strength · ‖θ − start‖², which pulls the weights to where they began.
+def l2_sp(anchor: Weights, lam: float) -> Regularizer:
+    """Return the penalty ½ · lam · ‖θ − anchor‖², which pulls the weights to where they began.
 
-    `start` is a `models.snapshot` taken before training (Li et al. 2018, arXiv:1802.01483).
+    `anchor` is a `models.snapshot` taken before training (Li et al. 2018, arXiv:1802.01483).
     """
-    return _pull(start, strength, None)
+    return quadratic_penalty(anchor, lam, None)
 
 
-def ewc(start: Weights, fisher: Weights, strength: float) -> Regularizer:
-    """Return the penalty ½ · strength · Σ Fᵢ (θᵢ − startᵢ)²: weights that mattered hold on tighter.
+def ewc(anchor: Weights, fisher: Weights, lam: float) -> Regularizer:
+    """Return the penalty ½ · lam · Σ Fᵢ (θᵢ − anchorᵢ)²: weights that mattered hold on tighter.
 
     Elastic weight consolidation (Kirkpatrick et al. 2017, arXiv:1612.00796); `fisher` comes from
     `fisher_diagonal`. A weight that it does not name is free.
     """
-    return _pull(start, strength, fisher)
+    return quadratic_penalty(anchor, lam, fisher)
 
 
-def _pull(start: Weights, strength: float, fisher: Weights | None) -> Regularizer:
-    """Return the quadratic pull to `start`; one weight matrix at a time, to save memory."""
+def quadratic_penalty(anchor: Weights, lam: float, fisher: Weights | None) -> Regularizer:
+    """Return the penalty ½ · lam · Σ Fᵢ (θᵢ − anchorᵢ)², with F = 1 without a Fisher information.
+
+    One weight matrix at a time, to save memory.
+    """
 
     @torch.no_grad()
     def penalty(weights: dict[str, torch.nn.Parameter]) -> float:
@@ -41,11 +44,11 @@ def _pull(start: Weights, strength: float, fisher: Weights | None) -> Regularize
         for name, weight in weights.items():
             if fisher is not None and name not in fisher:
                 continue
-            distance = weight - start[name].to(weight.device)
+            distance = weight - anchor[name].to(weight.device)
             force = distance if fisher is None else fisher[name].to(weight.device) * distance
-            weight.grad.add_(force, alpha=strength)
+            weight.grad.add_(force, alpha=lam)
             value += torch.dot(force.flatten(), distance.flatten()).item()
-        return 0.5 * strength * value
+        return 0.5 * lam * value
 
     return penalty
 
@@ -65,7 +68,7 @@ def fisher_diagonal(
 
     The gradient of each *example's* log-likelihood is squared by itself; squaring that of a batch
     would let gradients cancel first, and is no Fisher information. With `normalize` the entries
-    are scaled to mean 1, so that `strength` in `ewc` compares with that of `l2_sp`. Takes one
+    are scaled to mean 1, so that `lam` in `ewc` compares with that of `l2_sp`. Takes one
     backward pass an example. Raises WorkbookError for no examples and gradients that are all zero.
     """
     if not examples:

@@ -63,7 +63,9 @@ def shuffled(rows: Iterable[dict], fields: Sequence[str]) -> list[dict]:
     return sorted(rows, key=lambda row: hashlib.sha256(key(row, fields).encode()).digest())
 
 
-def without_repeats(groups: Mapping[str, list[dict]], fields: Sequence[str]) -> dict[str, list]:
+def drop_near_duplicates(
+    groups: Mapping[str, list[dict]], fields: Sequence[str]
+) -> dict[str, list]:
     """Return the splits without near-duplicates by some fields; a given test split stays whole.
 
     Without fields all splits stay whole.
@@ -77,18 +79,25 @@ def without_repeats(groups: Mapping[str, list[dict]], fields: Sequence[str]) -> 
     return {split: [row for its_split, row in kept if its_split == split] for split in order}
 
 
-def carve(rows: Iterable[dict], column: str | None, quotas: Mapping[str, Mapping]) -> dict:
+def stratum(row: Mapping, fields: Sequence[str]) -> tuple:
+    """Return the values of some fields of a row, None for one that it lacks."""
+    return tuple(row.get(field) for field in fields)
+
+
+def stratified_split(
+    rows: Iterable[dict], fields: Sequence[str], quotas: Mapping[str, Mapping]
+) -> dict:
     """Deal rows in their order to the splits until each has its quota of every stratum.
 
-    `quotas` is {split: {value of the column: rows}}; what is left over is train.
+    `quotas` is {split: {values of the fields: rows}}; what is left over is train.
     """
     left = {split: Counter(quota) for split, quota in quotas.items()}
     splits = defaultdict(list)
     for row in rows:
-        stratum = row.get(column)
-        split = next((name for name, quota in left.items() if quota[stratum] > 0), "train")
+        own = stratum(row, fields)
+        split = next((name for name, quota in left.items() if quota[own] > 0), "train")
         if split != "train":
-            left[split][stratum] -= 1
+            left[split][own] -= 1
         splits[split].append(row)
     # Validation starts when a stratum of the test set is full, so its first rows would all be of
     # that stratum: mix them, since a lesson may take only the first hundred.

@@ -6,21 +6,21 @@ import os
 import re
 import shutil
 import tempfile
-import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 
 import nbclient
-import psutil
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from . import build, measurements, settings
-from .errors import WorkbookError
+from .. import measurements, settings
+from ..errors import WorkbookError
+from ..memory import peak_memory
+from . import build
 
 # As in `recording`, which takes seconds to import.
 MEASURED = "application/vnd.workbook.measured+json"
@@ -54,7 +54,7 @@ def execute(notebook, name: str, on_cell=lambda: None) -> Run:
         record_timing=False,
         coalesce_streams=True,
         store_widget_state=False,
-        resources={"metadata": {"path": str(build.folder())}},
+        resources={"metadata": {"path": str(settings.notebooks_dir())}},
         on_cell_execute=lambda cell, cell_index: setattr(last, "cell", cell_index + 1),
         on_cell_executed=lambda **_: on_cell(),
     )
@@ -205,43 +205,13 @@ def _shorten(text: str) -> str:
     return text
 
 
-@contextlib.contextmanager
-def peak_memory():
-    """Yield a reading whose `gb` grows to the peak resident memory of all child processes."""
-    reading, stop = SimpleNamespace(gb=0.0), threading.Event()
-
-    def watch():
-        while not stop.wait(0.1):
-            reading.gb = max(reading.gb, _children_gb())
-
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
-    try:
-        yield reading
-    finally:
-        stop.set()
-        thread.join()
-
-
-def _children_gb() -> float:
-    total = 0
-    for child in psutil.Process().children(recursive=True):
-        with contextlib.suppress(psutil.Error):
-            total += child.memory_info().rss
-    return total / 1e9
-
-
 def _table(runs: list[Run]) -> Table:
     table = Table("notebook", "minutes", "peak memory (GB)", "headline")
     for one in runs:
-        numbers = (f"{one.minutes:.1f}", f"{one.peak_memory_gb:.1f}", headline(one.measured))
+        numbers = (
+            f"{one.minutes:.1f}",
+            f"{one.peak_memory_gb:.1f}",
+            measurements.headline(one.measured),
+        )
         table.add_row(one.name, *(("–", "–", "failed") if one.error else numbers))
     return table
-
-
-def headline(shown: dict | None) -> str:
-    """Return a notebook's most important number with its name, its sentence, or a dash."""
-    title = shown["headline"] if shown else "–"
-    value = shown["values"].get(title) if shown else None
-    estimate = value[0] if isinstance(value, list) else value
-    return f"{title} {estimate:.3g}" if isinstance(estimate, int | float) else title

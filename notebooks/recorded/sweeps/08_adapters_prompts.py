@@ -22,8 +22,8 @@ from workbook.adaptation.adapter import Adapter
 from workbook.adaptation.additions import attached
 from workbook.adaptation.lora import LoRA
 from workbook.adaptation.soft_prompt import SoftPrompt
-from workbook.execution import peak_memory
 from workbook.forgetting import panel
+from workbook.memory import peak_memory
 
 REVIEWS, TEMPLATE = 250, "question"
 VALIDATION_REVIEWS = 250
@@ -64,7 +64,7 @@ def tuned(model, tokenizer, examples, method, lr, passes, seed, start, length, w
     if method == "adapter":
         addition = Adapter(model, width, seed=seed)
     elif method == "LoRA":
-        addition = LoRA(model, rank=8, alpha=16, targets=r"_proj$", seed=seed)
+        addition = LoRA(model, rank=8, alpha=16, target_modules=r"_proj$", seed=seed)
     elif method == "soft prompt":
         addition = started(model, tokenizer, start, length, seed)
     elif method == "upper layers":

@@ -2,13 +2,8 @@
 
 from pathlib import Path
 
-from . import settings
-from .errors import WorkbookError
-
-
-def folder() -> Path:
-    """Return the folder of the learner edition, which holds `source/` and `solutions/`."""
-    return settings.repo_root() / "notebooks"
+from .. import settings
+from ..errors import WorkbookError
 
 
 def sources(selection=()) -> list[Path]:
@@ -16,7 +11,10 @@ def sources(selection=()) -> list[Path]:
 
     Numbers have two digits; "3" stands for "03". Raises WorkbookError for one without a notebook.
     """
-    found = {path.name[:2]: path for path in sorted((folder() / "source").glob("[0-9][0-9]_*.py"))}
+    found = {
+        path.name[:2]: path
+        for path in sorted((settings.notebooks_dir() / "source").glob("[0-9][0-9]_*.py"))
+    }
     wanted = {number.zfill(2): number for number in selection}
     for number in wanted.keys() - found.keys():
         choice = ", ".join(found) or "none"

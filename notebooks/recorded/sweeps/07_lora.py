@@ -42,7 +42,7 @@ def measure(method, rank, targets, lr, seed, split):
         return truncated(model, tokenizer, examples, lr, seed)
     made = None
     if method == "LoRA":
-        made = LoRA(model, rank=rank, alpha=ALPHA, targets=PLACES[targets], seed=seed)
+        made = LoRA(model, rank=rank, alpha=ALPHA, target_modules=PLACES[targets], seed=seed)
     history, trained = tuned(model, made, examples, lr, seed)
     return {
         "panel": panel.pack(scores(model, tokenizer, split)),

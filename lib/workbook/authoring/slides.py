@@ -16,9 +16,10 @@ from latex2mathml import converter
 from nbconvert.exporters.slides import SlidesExporter
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 
-from . import assets, build
-from .assets import atomic_path
-from .errors import WorkbookError
+from .. import assets, settings
+from ..errors import WorkbookError
+from ..files import atomic_path
+from . import build
 
 TEMPLATES = Path(__file__).with_name("slide_templates")
 SHORT = 8  # lines of code that are shown open
@@ -37,7 +38,7 @@ def page(source: Path) -> str:
     """
     options = {"template_name": "deck", "extra_template_basedirs": [str(TEMPLATES)]}
     exporter = _Exporter(**options, exclude_output_prompt=True)
-    resources = {"reveal": _library(), "metadata": {"path": str(build.folder())}}
+    resources = {"reveal": _library(), "metadata": {"path": str(settings.notebooks_dir())}}
     return exporter.from_notebook_node(deck(source), resources)[0]
 
 

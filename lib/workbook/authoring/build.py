@@ -9,10 +9,10 @@ import jupytext
 import nbformat
 from nbformat.v4 import new_markdown_cell
 
-from . import settings
-from .assets import atomic_path
-from .errors import WorkbookError
-from .sources import folder, sources
+from .. import settings
+from ..errors import WorkbookError
+from ..files import atomic_path
+from .sources import sources
 
 EDITIONS = ("learner", "solved")
 OWN_KEYS = ("minutes", "exercise", "check", "claims", "literature", "code")
@@ -29,7 +29,9 @@ PYTHON = {"display_name": "Python 3", "language": "python", "name": "python3"}
 
 def output_path(source: Path, edition: str) -> Path:
     """Return where the given edition of a source is kept."""
-    place = folder() if edition == "learner" else folder() / "solutions"
+    place = (
+        settings.notebooks_dir() if edition == "learner" else settings.notebooks_dir() / "solutions"
+    )
     return place / f"{source.stem}.ipynb"
 
 

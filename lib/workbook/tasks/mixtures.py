@@ -7,13 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import datasets
 
-from . import splits
-from .errors import WorkbookError
-from .tasks import Task, draw
-from .templates import Pair
+from ..errors import WorkbookError
+from ..templates import Pair
+from . import Task, draw, splits
 
 
-def shares(
+def mixing_rates(
     sizes: Mapping[str, int], temperature: float = 1.0, cap: int | None = None
 ) -> dict[str, float]:
     """Return each task's share of a mixture, proportional to min(size, cap) ** (1 / temperature).
@@ -30,14 +29,14 @@ def shares(
 
 
 def mix(
-    rows: Mapping[str, datasets.Dataset], n: int, shares: Mapping[str, float], seed: int = 0
+    rows: Mapping[str, datasets.Dataset], n: int, rates: Mapping[str, float], seed: int = 0
 ) -> dict[str, list[dict]]:
-    """Return n rows in the given shares, by task.
+    """Return n rows at the given rates, by task.
 
-    The counts are the shares of n, rounded so that they add up. No row of a task comes a second
+    The counts are the rates times n, rounded so that they add up. No row of a task comes a second
     time before all of them came once; each task is drawn as `tasks.draw` does.
     """
-    counts = splits.proportional(Counter(shares), n)
+    counts = splits.proportional(Counter(rates), n)
     return {name: _cycled(rows[name], count, seed) for name, count in counts.items()}
 
 

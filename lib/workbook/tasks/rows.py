@@ -10,10 +10,10 @@ import datasets
 import pyarrow
 import pyarrow.parquet
 
-from .errors import WorkbookError
+from ..errors import WorkbookError
 
 # The kinds of values that data/tasks.yaml may declare: what they are, and how to tell.
-KINDS = {
+FIELD_TYPES = {
     "string": ("a text that is not empty", lambda v: isinstance(v, str) and bool(v.strip())),
     "any_string": ("a text", lambda v: isinstance(v, str)),
     "label": ("a label", lambda v: isinstance(v, str | int) and bool(str(v).strip())),
@@ -110,7 +110,7 @@ def checked(where: str, row: Mapping, fields: Mapping, labels: Sequence[str], st
 
 
 def _problem(value, kind) -> str | None:
-    """Say what is wrong with a value of a kind: a name in KINDS, [kind] or {key: kind}."""
+    """Say what is wrong with a value of a kind: a name in FIELD_TYPES, [kind] or {key: kind}."""
     if isinstance(kind, list):
         good = isinstance(value, list)
         return _first(_problem(v, kind[0]) for v in value) if good else "must be a list"
@@ -118,7 +118,7 @@ def _problem(value, kind) -> str | None:
         good = isinstance(value, dict) and kind.keys() <= value.keys()
         inner = (_problem(value[key], kind[key]) for key in kind)
         return _first(inner) if good else f"must be an object with {', '.join(kind)}"
-    description, fits = KINDS[kind]
+    description, fits = FIELD_TYPES[kind]
     return None if fits(value) else f"must be {description}"
 
 

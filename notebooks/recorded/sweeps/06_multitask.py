@@ -6,7 +6,8 @@ of each test row by kind, so that models can be compared row by row.
 
 import functools
 
-from workbook import encoding, grading, mixtures, models, recording, tasks, training
+from workbook import encoding, grading, models, recording, tasks, training
+from workbook.tasks import mixtures
 
 KINDS = (
     "sentiment", "entities", "facts", "tense", "grammar", "dialogue", "comprehension",

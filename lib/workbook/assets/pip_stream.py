@@ -1,6 +1,6 @@
 """Stream one file of a package index to standard output, found with the user's pip settings.
 
-Run as a script: `package_stream.py [pip options] PACKAGE FILENAME`. `pip download` cannot be used:
+Run as a script: `pip_stream.py [pip options] PACKAGE FILENAME`. `pip download` cannot be used:
 to learn the metadata of a source archive it executes the archive's `setup.py`. This takes from pip
 what finds and carries the bytes (indexes, mirrors, find-links, proxies, certificates, credentials)
 and stops there: nothing is unpacked. pip calls these parts internal, so this file holds all that

@@ -11,7 +11,7 @@ import time
 
 import numpy as np
 
-from workbook import answers, metrics, models, recording, scoring, tasks
+from workbook import grading, metrics, models, recording, scoring, tasks
 from workbook.encoding import format_prompt, token_ids
 from workbook.templates import few_shot
 
@@ -47,7 +47,7 @@ def classified(model, tokenizer, prompts, style, template, shown, test):
     """Return plain and calibrated predictions from one scoring of the prompts."""
     neutral = [few_shot(template, shown, {"text": text, "label": 0}).prompt for text in NEUTRAL]
     labels = template.choices(test[0])
-    every = scoring.classify(model, tokenizer, [*prompts, *neutral], labels, style=style)
+    every = scoring.classify(model, tokenizer, [*prompts, *neutral], labels, prompt_style=style)
     bias = every.probabilities()[-len(NEUTRAL) :].mean(axis=0)
     raw = every.predictions[: -len(NEUTRAL)]
     calibrated = (every.scores - np.log(bias)).argmax(axis=1)[: -len(NEUTRAL)]
@@ -66,7 +66,7 @@ def classified(model, tokenizer, prompts, style, template, shown, test):
 
 def generated(model, tokenizer, prompts, style, test, task, length):
     """Return the scores of written answers, each cut where the next demonstration would begin."""
-    options = {"style": style, "max_new_tokens": length}
+    options = {"prompt_style": style, "max_new_tokens": length}
     texts = scoring.generate(model, tokenizer, prompts, **options)
     score, end = SCORES[task]
     found = [text.split(end)[0] for text in texts]
@@ -75,12 +75,12 @@ def generated(model, tokenizer, prompts, style, test, task, length):
 
 def entity_scores(found, test):
     """Return span F1, its counts per row (right, predicted, expected) and the share in format."""
-    spans = [answers.parse_entities(text) for text in found]
-    true = [{kind: row[kind] for kind in answers.KINDS} for row in test]
+    spans = [grading.parse_entities(text) for text in found]
+    true = [{kind: row[kind] for kind in grading.ENTITY_TYPES} for row in test]
     counts = metrics.span_counts(spans, true)
     return {
         "span_f1": metrics.micro_f1(*counts.T),
-        "in_format": float(np.mean([answers.has_entity_format(text) for text in found])),
+        "in_format": float(np.mean([grading.has_entity_format(text) for text in found])),
         "counts": counts.tolist(),
     }
 

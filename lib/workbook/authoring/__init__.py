@@ -1,0 +1,1 @@
+"""What makes, runs and shows the notebooks; no lesson imports it."""

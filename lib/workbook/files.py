@@ -1,0 +1,76 @@
+"""Files and folders that are never half written, whatever happens meanwhile."""
+
+import contextlib
+import errno
+import glob
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from filelock import FileLock
+
+from .errors import WorkbookError
+
+
+@contextlib.contextmanager
+def exclusive(path: Path) -> Iterator[None]:
+    """Hold the lock of `path` between processes, and remove the drafts that killed ones left.
+
+    Every writer of `path` must hold it, since any other draft of `path` counts as abandoned.
+    """
+    with _clear_disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(path.with_name(f".{path.name}.lock")):
+            for draft in path.parent.glob(f".{glob.escape(path.stem)}.*.part{path.suffix}"):
+                _remove(draft)
+            yield
+
+
+@contextlib.contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Yield a sibling to write a file or folder at; it becomes `path` if the block succeeds.
+
+    A failed block leaves nothing. A folder can only be written where none is.
+    Raises WorkbookError for a full disk or a place where writing is not allowed.
+    """
+    draft = path.with_name(f".{path.stem}.{os.getpid()}-{secrets.token_hex(4)}.part{path.suffix}")
+    try:
+        with _clear_disk_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield draft
+            os.replace(draft, path)
+    finally:
+        _remove(draft)
+
+
+@contextlib.contextmanager
+def _clear_disk_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except WorkbookError:
+        raise
+    except Exception as error:
+        message = _disk_message(error, path.parent)
+        if message is None:
+            raise
+        raise WorkbookError(message) from error
+
+
+def _disk_message(error: Exception, folder: Path) -> str | None:
+    code = getattr(error, "errno", None)
+    # safetensors and tokenizers pass the system's error on as text only
+    full = ("No space left on device", "not enough space on the disk", "quota exceeded")
+    if code in (errno.ENOSPC, errno.EDQUOT) or any(words in str(error) for words in full):
+        return f"The disk of {folder} is full: free some space and run again (nothing was kept)."
+    if code in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return f"Writing in {folder} is not allowed: set WORKBOOK_CACHE to a folder of your own."
+    return None
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
