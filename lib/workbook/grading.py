@@ -10,7 +10,12 @@ from .tasks import Task
 
 ENTITY_TYPES = ("people", "places", "organizations")
 _FIELD = re.compile(rf"\b({'|'.join(ENTITY_TYPES)})[ \t]*:([^;\n]*)", re.IGNORECASE)
-WORD = re.compile(r"\w+")
+# A number keeps its sign and its point: 1.5 is not 15, nor -3 the same as 3.
+WORD = re.compile(r"(?<!\w)-?\d+(?:[.,/:]\d+)*|\w+")
+FORM = frozenset(
+    "people person places place organizations organization none and the names name of in are is "
+    "sentence mentioned listed following".split()
+)
 LONGEST = 48  # new tokens; the longest summaries have about forty
 
 
@@ -57,6 +62,23 @@ def grade(metric: str, answer: str, row: dict) -> float:
     raise WorkbookError(f"There is no grade for the metric {metric!r}: compute it over all rows.")
 
 
+def grade_freely(metric: str, answer: str, row: dict) -> float:
+    """Return the score of one written answer in any form, between 0 and 1, by its metric's name.
+
+    An accepted answer may stand anywhere, in any case (exact match, accuracy); of a free text the
+    words of the reference are looked for in their order (recall of ROUGE-L, so longer answers have
+    it easier: look at their length too); names are compared as words with what the answer holds
+    beside the words of the form. `grade` is the strict reading.
+    """
+    if metric in ("exact_match", "accuracy"):
+        return contains(answer, accepted(row))
+    if metric == "rouge":
+        return metrics.rouge(answer, reference(row))["rougeL"].recall
+    if metric == "span_f1":
+        return words_f1(answer, [name for kind in ENTITY_TYPES for name in row[kind]])
+    raise WorkbookError(f"There is no grade for the metric {metric!r}: compute it over all rows.")
+
+
 def accepted(row: dict) -> list[str]:
     """Return the answers that count as right."""
     return [row["answer"], *row.get("aliases", [])]
@@ -87,9 +109,20 @@ def _capitalized(text: str) -> set[str]:
     return {word for word in re.findall(r"\w[\w'’-]*", text) if word[0].isupper()}
 
 
+def words_f1(answer: str, names: Sequence[str]) -> float:
+    """Return the F1 of the names' words among the words of the answer, in any case.
+
+    Words of the form ("people", "none", "and") do not count; a repeated word counts once. Both
+    without a name score 1.
+    """
+    got, true = (set(WORD.findall(text.casefold())) for text in (answer, " ".join(names)))
+    got -= FORM - true
+    return metrics.micro_f1(len(got & true), len(got), len(true)) if got or true else 1.0
+
+
 def _words(text: str) -> str:
     """Return the words in lower case with a blank around each, so that `in` finds whole words."""
-    return f" {' '.join(WORD.findall(text.lower()))} "
+    return f" {' '.join(WORD.findall(text.casefold().replace('−', '-')))} "
 
 
 def parse_entities(text: str) -> dict[str, list[str]]:

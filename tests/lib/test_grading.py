@@ -16,6 +16,7 @@ REGISTRY = yaml.safe_load((settings.repo_root() / "data" / "tasks.yaml").read_te
 AUTHORED = tuple(REGISTRY["authored"])
 load = functools.cache(tasks.load_task)
 NAMES = {"people": ["Marie Curie"], "places": ["Paris"], "organizations": []}
+SPANS = {"people": ["Marie Curie"], "places": ["Paris"], "organizations": []}
 NO_NAMES = {kind: [] for kind in grading.ENTITY_TYPES}
 
 
@@ -184,3 +185,33 @@ def test_a_real_model_scores_every_row(tiny_model, tiny_tokenizer, name):
     rows = task.splits["test"].select(range(3))
     scores = grading.score_task(tiny_model, tiny_tokenizer, task, rows)
     assert len(scores) == 3 and set(scores) <= {0.0, 1.0}
+
+
+@pytest.mark.parametrize(
+    ("metric", "answer", "row", "score"),
+    [
+        ("exact_match", "I think it is PARIS, of course", {"answer": "Paris"}, 1),
+        ("exact_match", "Comparison", {"answer": "Paris"}, 0),
+        ("exact_match", "It is 1.5 metres", {"answer": "1.5"}, 1),
+        ("exact_match", "It is 15 metres", {"answer": "1.5"}, 0),
+        ("exact_match", "minus: −3", {"answer": "-3"}, 1),
+        ("exact_match", "It was 3", {"answer": "-3"}, 0),
+        ("exact_match", "the sea of Japan", {"answer": "x", "aliases": ["Sea of Japan"]}, 1),
+        ("accuracy", 'It should be: "we went home."', {"answer": "We went home."}, 1),
+        ("rouge", "Well, a b c, and so on", {"summary": "a b c"}, 1),
+        ("rouge", "a x c", {"summary": "a b c d"}, 0.5),
+        ("span_f1", "marie curie and paris", SPANS, 1),
+        ("span_f1", "people: none; places: none; organizations: none", SPANS, 0),
+        ("span_f1", "people: none", NO_NAMES, 1),
+        ("span_f1", "people: Curie", NO_NAMES, 0),
+        ("span_f1", "Marie Curie went to Paris by an early train today", SPANS, 6 / 13),
+    ],
+)
+def test_the_free_reading_asks_for_no_form(metric, answer, row, score):
+    assert grading.grade_freely(metric, answer, row) == pytest.approx(score)
+
+
+def test_the_free_reading_is_never_below_the_strict_one_for_short_answers():
+    row = {"answer": "The Hague", "aliases": []}
+    for text in ("The Hague", "the hague.", "Hague", "A city"):
+        assert grading.grade_freely("exact_match", text, row) >= (text.lower() == "the hague")

@@ -1,0 +1,237 @@
+"""The ability panel: what a model can do, its answers kept as text and graded in two readings.
+
+A sweep keeps what a model wrote, and `grade` makes numbers of it whenever they are wanted: strict
+(the first line, in the form that was asked for) and free (in any form, anywhere in the answer).
+The composite and what it is made of are fixed here, before anything is measured with them.
+"""
+
+import base64
+import functools
+import json
+import random
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import datasets
+import numpy as np
+
+from . import grading, scoring, settings, tasks
+from .encoding import token_ids
+from .errors import WorkbookError
+
+# What a user would miss. Free reading: the untuned model does not know the strict forms, so there
+# would be nothing to lose. Each of the three counts alike.
+COMPOSITE = ("entities", "facts", "instructions")
+# A cost below this much of the composite counts as none, when its whole interval is below.
+MARGIN = 0.03
+
+load_task = functools.cache(tasks.load_task)
+
+
+@dataclass(frozen=True)
+class Ability:
+    """One line of the panel.
+
+    kind        "written", "labelled", "chosen" or "loss"
+    template    the name of the wording, always in the chat format
+    live        number of items in a notebook
+    recorded    number of items in a sweep
+    tokens      most new tokens of a written answer
+    """
+
+    title: str
+    kind: str
+    task: str
+    template: str = "question"
+    live: int = 32
+    recorded: int = 120
+    tokens: int = 0
+
+    def rows(self, split: str, size: str) -> list[dict]:
+        """Return the items, spread over the kinds of questions; all there are, if fewer."""
+        pool = _pool(self.task, split)
+        wanted = self.live if size == "live" else self.recorded
+        wanted = settings.pick(smoke=min(4, wanted), default=wanted, full=wanted)
+        spread = next((c for c in ("topic", "category") if c in pool.column_names), "label")
+        return list(tasks.draw(pool, min(wanted, len(pool)), balanced_by=spread))
+
+    def prompts(self, rows: Sequence[dict]) -> list[str]:
+        """Return the prompts of the rows."""
+        template = load_task(self.task).template(self.template)
+        return [template.render(row).prompt for row in rows]
+
+
+ABILITIES = {
+    "sentiment": Ability("sentiment", "labelled", "sentiment", live=64, recorded=400),
+    "entities": Ability(
+        "names, written", "written", "entities", "instruction_first", live=20, tokens=32
+    ),
+    "facts": Ability("facts, written", "written", "facts", tokens=16),
+    "instructions": Ability(
+        "instructions, written", "written", "instructions", live=13, recorded=91, tokens=48
+    ),
+    "knowledge": Ability("facts, chosen of four", "chosen", "facts"),
+    "instruction_loss": Ability(
+        "loss on instructions", "loss", "instructions", live=26, recorded=130
+    ),
+    "text_loss": Ability("loss on newspaper text", "loss", "sentiment-3-editorials", recorded=120),
+}
+
+
+def _pool(task: str, split: str) -> datasets.Dataset:
+    """Return the rows of a split; newspaper editorials have only test, so they are parted here."""
+    parts = load_task(task).splits
+    if len(parts[split]) or not len(parts["test"]):
+        return parts[split]
+    return parts["test"].select(range(1000, len(parts["test"])))
+
+
+# ------------------------------------------------------------------------------------- measuring
+
+
+def measure(
+    model, tokenizer, size: str = "live", split: str = "test", skip: Sequence[str] = ()
+) -> dict:
+    """Return {"split", "size", "answers": {ability: …}}, which can be kept as JSON.
+
+    model      as it is, with whatever is attached to it
+    size       "live" (half a minute on two cores) or "recorded"; at smoke scale four items each
+    split      "test" or "validation"
+    skip       abilities to leave out
+
+    Answers are texts where the model writes, else numbers: 1 or 0 for a label or a choice, nats a
+    token for a loss. Raises WorkbookError for another size. Taught in notebook 04.
+    """
+    if size not in ("live", "recorded"):
+        raise WorkbookError(f"The panel has no size {size!r}: choose live or recorded.")
+    with scoring.working_copy(model) as working:
+        answers = {
+            name: MEASURES[ability.kind](working, tokenizer, ability, ability.rows(split, size))
+            for name, ability in ABILITIES.items()
+            if name not in skip
+        }
+    return {"split": split, "size": size, "answers": answers}
+
+
+def _written(model, tokenizer, ability: Ability, rows: Sequence[dict]) -> list[str]:
+    # Reading the weights is what a new token costs, so many rows cost little more than few.
+    options = {"max_new_tokens": ability.tokens, "batch_size": 64}
+    return scoring.generate(model, tokenizer, ability.prompts(rows), **options)
+
+
+def _labelled(model, tokenizer, ability: Ability, rows: Sequence[dict]) -> list[float]:
+    task = load_task(ability.task)
+    return grading.score_task(model, tokenizer, task, rows, ability.template)
+
+
+def _chosen(model, tokenizer, ability: Ability, rows: Sequence[dict]) -> list[float]:
+    """Return 1 where the right answer is likelier than three others of its type, else 0.
+
+    Nothing is written, but the prompt is the very one after which the model writes.
+    """
+    every = list(load_task(ability.task).splits["train"])
+    choices = [[row["answer"], *distractors(row, every)] for row in rows]
+    scores = scoring.score_choices(model, tokenizer, ability.prompts(rows), choices)
+    return [float(right > max(wrong)) for right, *wrong in scores]  # a tie counts against it
+
+
+def distractors(row: dict, others: Sequence[dict], count: int = 3) -> list[str]:
+    """Return wrong answers of the same type as the row's, always the same ones.
+
+    Raises WorkbookError where there are too few.
+    """
+    right = {text.casefold() for text in grading.accepted(row)}
+    pool = {
+        each["answer"]
+        for each in others
+        if each["answer_type"] == row["answer_type"]
+        and not right & {text.casefold() for text in grading.accepted(each)}
+    }
+    if len(pool) < count:
+        raise WorkbookError(f"Too few answers of the type {row['answer_type']!r}: add rows.")
+    return random.Random(row["question"]).sample(sorted(pool), count)
+
+
+def _loss(model, tokenizer, ability: Ability, rows: Sequence[dict]) -> list[float]:
+    """Return the loss of each good answer, or of plain text from its second token on."""
+    if "output" in rows[0]:
+        texts = [row["output"] for row in rows]
+        scores = scoring.score_choices(
+            model, tokenizer, ability.prompts(rows), [[t] for t in texts]
+        )
+        lengths = [len(token_ids(tokenizer, text)) for text in texts]
+    else:
+        ids = [row for row in (token_ids(tokenizer, row["text"]) for row in rows) if len(row) > 1]
+        starts, rest = [row[:1] for row in ids], [[row[1:]] for row in ids]
+        scores = scoring.score_continuations(model, starts, rest)
+        lengths = [len(row) - 1 for row in ids]
+    return [-score / length for (score,), length in zip(scores, lengths, strict=True)]
+
+
+MEASURES = {"written": _written, "labelled": _labelled, "chosen": _chosen, "loss": _loss}
+
+
+# --------------------------------------------------------------------------------------- grading
+
+
+@dataclass(frozen=True)
+class Grades:
+    """The numbers of each item of one ability, as arrays [items].
+
+    A loss, a label and a choice have one reading, which stands in both places.
+    """
+
+    strict: np.ndarray
+    free: np.ndarray
+    words: np.ndarray | None = None
+
+
+def grade(panel: Mapping) -> dict[str, Grades]:
+    """Return the grades of each ability of a measured panel."""
+    return {
+        name: _grades(ABILITIES[name], answers, panel["split"], panel["size"])
+        for name, answers in panel["answers"].items()
+    }
+
+
+def _grades(ability: Ability, answers: Sequence, split: str, size: str) -> Grades:
+    if ability.kind != "written":
+        return Grades(np.array(answers, float), np.array(answers, float))
+    rows, metric = ability.rows(split, size), load_task(ability.task).metric
+    pairs = list(zip(answers, rows, strict=True))
+    return Grades(
+        np.array([grading.grade(metric, text.split("\n")[0], row) for text, row in pairs]),
+        np.array([grading.grade_freely(metric, text, row) for text, row in pairs]),
+        np.array([len(text.split()) for text in answers]),
+    )
+
+
+def composite(grades: Mapping[str, Grades], reading: str = "free") -> np.ndarray:
+    """Return a number for each item of COMPOSITE, whose mean is the mean of the three abilities.
+
+    Items are weighted so that each ability counts alike, whatever its number of items.
+    """
+    parts = [getattr(grades[name], reading) for name in COMPOSITE]
+    total = sum(map(len, parts))
+    return np.concatenate([part * total / (len(parts) * len(part)) for part in parts])
+
+
+def pack(panel: Mapping) -> dict:
+    """Return the panel with the answers of each ability as one short text, to be recorded."""
+    return dict(panel) | {"answers": {k: _packed(v) for k, v in panel["answers"].items()}}
+
+
+def unpack(packed: Mapping) -> dict:
+    """Return the panel that `pack` wrote."""
+    return dict(packed) | {"answers": {k: _unpacked(v) for k, v in packed["answers"].items()}}
+
+
+def _packed(answers: Sequence) -> str:
+    rounded = [float(f"{a:.5g}") if isinstance(a, float) else a for a in answers]
+    text = json.dumps(rounded, ensure_ascii=False)
+    return base64.b85encode(zlib.compress(text.encode(), 9)).decode()
+
+
+def _unpacked(text: str) -> list:
+    return json.loads(zlib.decompress(base64.b85decode(text)))
