@@ -1,5 +1,6 @@
 """What a notebook measured, and the recorded sweeps behind its curves."""
 
+import dataclasses
 import datetime
 import html
 import importlib.metadata
@@ -44,6 +45,32 @@ def measured(notebook: str, headline: str, **values) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What a sweep is to answer, written down before it runs and kept with its results.
+
+    question          what a reader wants to know
+    primary           the one comparison that answers it: which scores, of what against what
+    composite         what "kept" or "quality" is made of, where the comparison needs it
+    margin            differences within it count as none; None where nothing is called equal
+    selection_seeds   seeds of the runs that choose rates, strengths, templates, on validation
+    test_seeds        seeds of the runs that are tested, none of which chose anything
+
+    Raises WorkbookError when a seed both chooses and is tested.
+    """
+
+    question: str
+    primary: str
+    composite: str = ""
+    margin: float | None = None
+    selection_seeds: tuple[int, ...] = ()
+    test_seeds: tuple[int, ...]
+
+    def __post_init__(self):
+        if both := set(self.selection_seeds) & set(self.test_seeds):
+            raise WorkbookError(f"The seeds {sorted(both)} choose and are tested: part them.")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Sweep:
     """A measurement repeated over points; a script in recorded/sweeps defines one as SWEEP.
 
@@ -56,6 +83,7 @@ class Sweep:
     points: list[dict] | Callable[[list[dict]], list[dict]]
     measure: Callable[..., dict]
     source: str
+    plan: Plan | None = None
 
     @property
     def path(self) -> Path:
@@ -107,7 +135,8 @@ class Sweep:
 
     def _made(self):
         fixed = {name: _plain(name, value) for name, value in self.settings.items()}
-        return {"source_sha256": source_hash(self.source), "settings": fixed}
+        plan = {"plan": _plain("plan", dataclasses.asdict(self.plan))} if self.plan else {}
+        return {"source_sha256": source_hash(self.source), "settings": fixed, **plan}
 
     def _kept_rows(self):
         old = _read(self.path) if self.path.exists() else {"rows": []}

@@ -292,3 +292,26 @@ def test_a_sweep_goes_on_in_the_format_that_it_began_with(make, monkeypatch):
     make(sizes=(50, 100)).run()
     rows = recording.load("03_curve").frame
     assert len(rows) == 4 and rows["machine"].str.endswith("bf16").all()
+
+
+def test_a_plan_parts_the_seeds_that_choose_from_those_that_are_tested():
+    told = {"question": "Which rate?", "primary": "accuracy, high against low"}
+    plan = recording.Plan(**told, selection_seeds=(0, 1), test_seeds=(10, 11))
+    assert plan.margin is None
+    with pytest.raises(WorkbookError, match=r"seeds \[1\] choose and are tested"):
+        recording.Plan(**told, selection_seeds=(0, 1), test_seeds=(1, 2))
+
+
+def test_the_plan_is_kept_with_the_results_and_another_plan_starts_afresh(make, tmp_path):
+    script = tmp_path / "notebooks" / "recorded" / "sweeps" / "03_curve.py"
+    sweep = make()
+    text = script.read_text().replace("import Sweep", "import Plan, Sweep").replace(
+        "source=__file__,", "source=__file__, plan=Plan(question='q', primary='p', test_seeds=(0, 1)),"
+    )  # fmt: skip
+    script.write_text(text)
+    sweep = recording.sweep("03_curve")
+    sweep.run()
+    assert recording.load("03_curve").header["plan"]["test_seeds"] == [0, 1]
+    assert recording.is_current("03_curve")
+    script.write_text(text.replace("'q'", "'another'"))
+    assert not recording.is_current("03_curve")
