@@ -305,9 +305,9 @@ def test_a_plan_parts_the_seeds_that_choose_from_those_that_are_tested():
 def test_the_plan_is_kept_with_the_results_and_another_plan_starts_afresh(make, tmp_path):
     script = tmp_path / "notebooks" / "recorded" / "sweeps" / "03_curve.py"
     sweep = make()
-    text = script.read_text().replace("import Sweep", "import Plan, Sweep").replace(
-        "source=__file__,", "source=__file__, plan=Plan(question='q', primary='p', test_seeds=(0, 1)),"
-    )  # fmt: skip
+    plan = "plan=Plan(question='q', primary='p', test_seeds=(0, 1))"
+    text = script.read_text().replace("import Sweep", "import Plan, Sweep")
+    text = text.replace("source=__file__,", f"source=__file__, {plan},")
     script.write_text(text)
     sweep = recording.sweep("03_curve")
     sweep.run()
