@@ -1,7 +1,10 @@
 """Scores through `evaluate`, their uncertainty, and paired comparisons."""
 
 import functools
+import re
+import string
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,6 +15,10 @@ from . import settings
 from .errors import WorkbookError
 
 SCRIPTS = Path(__file__).with_name("metric_scripts")
+# What stays of the punctuation is part of a number: a sign before it, a point in it, 3/4 and 9:30.
+NUMBER = re.compile(r"(?<!\S)(?:-\.?|\.)(?=\d)|(?<=\d)[./:](?=\d)")
+THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
+ALIKE = str.maketrans({"−": "-", "’": "'", "‘": "'", "“": '"', "”": '"'})
 
 
 class Interval(NamedTuple):
@@ -38,7 +45,8 @@ def compute(name: str, predictions, references, **options) -> dict[str, float]:
     """Return the scores of one metric over all items.
 
     `name` is accuracy, f1_macro (option `labels`: the classes; default those of the
-    references), exact_match (a reference is a text or a list of accepted texts), rouge, or
+    references), exact_match (a reference is a text or a list of accepted texts; with the option
+    `articles=True`, for other languages than English, "a", "an" and "the" count), rouge, or
     span_f1 (an item is {type: [span, ...]} or a list of (type, span)). Raises WorkbookError for
     an unknown name, no items, or columns of different lengths.
     """
@@ -50,6 +58,48 @@ def compute(name: str, predictions, references, **options) -> dict[str, float]:
         predictions, references = _spans(predictions), _spans(references)
     scores = _metric(name).compute(predictions=predictions, references=references, **options)
     return {key: float(value) for key, value in scores.items()}
+
+
+def normalise(text, articles=False):
+    """Return the text in lower case without punctuation, English articles and extra white space.
+
+    The steps are those of SQuAD (Rajpurkar et al. 2016, arXiv:1606.05250), but that numbers keep
+    their signs, points, fraction bars and colons. With `articles` these stay, as they do in a text
+    of nothing else.
+    """
+    text = THOUSANDS.sub("", text.lower().translate(ALIKE))
+    text = re.sub(r"(?<=\d),(?=\d)", " ", text)
+    kept = {i for match in NUMBER.finditer(text) for i in range(*match.span())}
+    letters = (c for i, c in enumerate(text) if i in kept or c not in string.punctuation)
+    bare = " ".join("".join(letters).split())
+    return bare if articles else " ".join(re.sub(r"\b(a|an|the)\b", " ", bare).split()) or bare
+
+
+def exact_match(answer: str, accepted: Sequence[str], articles: bool = False) -> bool:
+    """Tell whether an answer equals an accepted one after `normalise`; an empty one never does."""
+    return normalise(answer, articles) in {normalise(text, articles) for text in accepted} - {""}
+
+
+def rouge(answer: str, reference: str) -> dict[str, NamedTuple]:
+    """Return precision, recall and fmeasure of ROUGE-1, ROUGE-2 and ROUGE-L, without stemming.
+
+    Lin 2004; the tokenizer is ours, since that of `rouge_score` knows only the letters a to z.
+    """
+    return _rouge_scorer().score(reference, answer)
+
+
+class _Words:
+    """Words of any script in lower case, without underscores, which `rouge_score` drops too."""
+
+    def tokenize(self, text: str) -> list[str]:
+        return re.findall(r"[^\W_]+", text.lower())
+
+
+@functools.cache
+def _rouge_scorer():
+    from rouge_score import rouge_scorer
+
+    return rouge_scorer.RougeScorer(("rouge1", "rouge2", "rougeL"), tokenizer=_Words())
 
 
 def macro_f1(references, predictions, labels=None) -> float:
@@ -83,9 +133,10 @@ def bootstrap_interval(
     `values` is one array over the items, or a tuple of arrays that are resampled together and
     given to `statistic` side by side, such as (labels, predictions) for `macro_f1`. The interval
     covers the choice of the items (Efron & Tibshirani 1993). Raises WorkbookError for columns of
-    different lengths or fewer than two items.
+    different lengths, fewer than two items, or values that are not numbers (NaN).
     """
     columns = _columns(values)
+    _check_finite(*columns)
     items = np.arange(_check_lengths(*columns, least=2))
 
     def resampled(chosen):
@@ -128,9 +179,10 @@ def run_interval(differences, confidence=0.95) -> RunInterval:
     degrees of freedom of the sum (Welch 1947): `differences` are two methods' scores of the same
     items, run by run with the same seed. It covers 92 to 97 % for three runs, as simulated in the
     tests; a bootstrap over so few runs covers far less. Raises WorkbookError for fewer than two
-    runs or two items. Taught in notebook 05.
+    runs or two items, and for values that are not numbers (NaN). Taught in notebook 05.
     """
     values = _by_run(differences)
+    _check_finite(values)
     runs, items = values.shape
     if min(runs, items) < 2:
         raise WorkbookError(f"{runs} runs on {items} items tell no scatter: give two or more.")
@@ -147,23 +199,6 @@ def _by_run(differences) -> np.ndarray:
     if values.ndim != 2:
         raise WorkbookError("Differences need two axes: give an array [runs, items].")
     return values
-
-
-def paired_test(a, b, seed=0, n_resamples=9999) -> float:
-    """Return the two-sided p-value of a paired permutation test on the difference of means.
-
-    Under the null hypothesis the two values of an item could as well be swapped. Exact when
-    2 ** items <= n_resamples. Raises WorkbookError for different lengths or fewer than two items.
-    """
-    pair = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
-    _check_lengths(*pair, least=2)
-
-    def difference(first, second, axis):
-        return np.mean(first - second, axis=axis)
-
-    options = {"permutation_type": "samples", "n_resamples": n_resamples, "batch": 500}
-    rng = np.random.default_rng(seed)
-    return float(stats.permutation_test(pair, difference, rng=rng, **options).pvalue)
 
 
 def wilson(successes: int, n: int, confidence=0.95) -> Interval:
@@ -186,6 +221,13 @@ def _check_lengths(*columns, least=1):
     if lengths[0] < least:
         raise WorkbookError(f"There are {lengths[0]} items to score: give at least {least}.")
     return lengths[0]
+
+
+def _check_finite(*columns) -> None:
+    for column in columns:
+        if column.dtype.kind == "f" and not np.isfinite(column).all():
+            count = int((~np.isfinite(column)).sum())
+            raise WorkbookError(f"{count} values are NaN or infinite: look for what made them.")
 
 
 def _spans(items):

@@ -1,6 +1,7 @@
 """Jinja templates in the promptsource format: one data row in, prompt and completion out."""
 
 import functools
+import json
 import random
 import re
 from collections import Counter
@@ -109,6 +110,12 @@ class Template:
         except Exception as error:
             message = f"Template {self.name!r} fails: {error}; the row has {', '.join(row)}."
             raise WorkbookError(message) from error
+
+
+def literal_choices(texts: Iterable[str]) -> str:
+    """Return `answer_choices` that render to these very texts, also to {{ and |||."""
+    literals = (json.dumps(_protect(text), ensure_ascii=False) for text in texts)
+    return f" {SEPARATOR} ".join(f"{{{{ {literal} }}}}" for literal in literals)
 
 
 class _Loader(yaml.SafeLoader):

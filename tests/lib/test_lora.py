@@ -4,6 +4,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from transformers import GPT2Config, GPT2LMHeadModel
 
 from workbook import models, runcache, training
 from workbook.adaptation import lora
@@ -187,3 +188,23 @@ def test_a_float32_lora_serves_a_bfloat16_model(tiny_model):
         found = logits(model)
     assert found.dtype == torch.bfloat16
     torch.testing.assert_close(found.float(), expected, rtol=0, atol=0.05)
+
+
+def test_merging_twice_is_refused_until_unmerged(tiny_model):
+    made = loud(tiny_model)
+    start = models.snapshot(tiny_model)
+    old = lora.merge(tiny_model, made)
+    merged = models.snapshot(tiny_model)
+    with pytest.raises(WorkbookError, match="merged already: unmerge it first"):
+        lora.merge(tiny_model, made)
+    assert all(torch.equal(merged[name], w) for name, w in models.snapshot(tiny_model).items())
+    lora.unmerge(tiny_model, old)
+    assert all(torch.equal(start[name], w) for name, w in models.snapshot(tiny_model).items())
+    lora.merge(tiny_model, made)  # and other ones may follow
+    lora.merge(tiny_model, loud(tiny_model, seed=1))
+
+
+def test_layers_of_another_class_are_named():
+    model = GPT2LMHeadModel(GPT2Config(vocab_size=40, n_embd=8, n_layer=1, n_head=2))
+    with pytest.raises(WorkbookError, match="'c_attn' is Conv1D, and only torch.nn.Linear"):
+        LoRA(model, target_modules="c_attn")

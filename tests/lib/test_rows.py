@@ -1,5 +1,6 @@
 """Rows: every format read alike, and every mistake named by file and line."""
 
+import csv
 import json
 
 import datasets
@@ -121,3 +122,54 @@ def test_datasets_have_one_schema_even_when_a_split_is_empty():
 def test_secret_labels_are_left_out():
     data = datasets.Dataset.from_dict({"text": ["a", "b"], "label": [-1, 0]})
     assert [row["text"] for _, row in rows.located(data, "x")] == ["b"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("x.csv", "text,label,text\na,b,c\n", "x.csv:1: 'text' stands there twice"),
+        ("x.jsonl", '{"text": "a", "text": "b"}\n', "x.jsonl:1: 'text' stands there twice"),
+        ("x.jsonl", '{"a": {"b": 1, "b": 2}}\n', "x.jsonl:1: 'b' stands there twice"),
+        ("x.jsonl", "[" * 100_000 + "\n", "x.jsonl:1: not valid JSON"),
+    ],
+)
+def test_no_value_is_lost_silently(tmp_path, name, text, message):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(WorkbookError, match=message):
+        rows.read_file(tmp_path / name)
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_csv_of_any_spreadsheet_is_read(tmp_path, delimiter):
+    table = [["text", "label"], ['so, "so"; well', "a"], ["b\tc", "d"]]
+    with (tmp_path / "x.csv").open("w", newline="") as file:
+        csv.writer(file, delimiter=delimiter).writerows(table)
+    found = [row for _, row in rows.read_file(tmp_path / "x.csv")]
+    assert found == [dict(zip(*pair, strict=True)) for pair in ((table[0], r) for r in table[1:])]
+
+
+def test_a_byte_order_mark_is_no_part_of_the_text(tmp_path):
+    (tmp_path / "x.jsonl").write_text('{"text": "a"}\n', encoding="utf-8-sig")
+    assert rows.read_file(tmp_path / "x.jsonl") == [("x.jsonl:1", {"text": "a"})]
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        ("string", "half \ud83d"), ("any_string", "\udc00"), ("integer", 2**63),
+        ("integer", -(2**63) - 1), ("number", float("nan")), ("number", float("inf")),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_stored_is_refused_by_place(kind, value):
+    with pytest.raises(WorkbookError, match=r"f.jsonl:3: field 'x' must be"):
+        rows.checked("f.jsonl:3", {"x": value}, {"x": kind}, (), strict=True)
+
+
+def test_tags_come_by_name_or_by_number():
+    tags = ("O", "B-person")
+    for values in (["O", "B-person"], [0, 1]):
+        row = rows.checked("f:1", {"t": values}, {"t": ["tag"]}, (), strict=True, tags=tags)
+        assert row == {"t": [0, 1]}
+    for bad in ("B-place", 2):
+        with pytest.raises(WorkbookError, match=f"f:1: tag {bad!r} must be one of O, B-person"):
+            rows.checked("f:1", {"t": [bad]}, {"t": ["tag"]}, (), strict=True, tags=tags)

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from workbook import assets, metrics, settings, tasks
 from workbook.errors import WorkbookError
+from workbook.tasks import reviews as reviews_module
 from workbook.tasks import rows, splits
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -150,16 +151,16 @@ def test_review_files_are_cleaned_and_cut_by_valence(tmp_path, monkeypatch):
     lines = ["1\t1.0\t She said  ''Yes &amp; no'' \r", "2\t-1\tPlain bad thing\r",
              "3\t0.5\tMiddling caf\u00e9\r", "4\t0.75\tleft out\r",
              "5\t2\tplain BAD thing!\r"]  # fmt: skip
-    for file in tasks.REVIEW_FILES.values():
+    for file in reviews_module.FILES.values():
         (tmp_path / file).write_text("\n".join(lines), encoding="utf-8", newline="")
-    (tmp_path / tasks.REVIEW_FILES["movies"]).write_text("1\t-0.99\tnothing\n1\t3\tx")
+    (tmp_path / reviews_module.FILES["movies"]).write_text("1\t-0.99\tnothing\n1\t3\tx")
     monkeypatch.setattr(assets, "reviews_dir", lambda: tmp_path)
     task = tasks.load_task("sentiment-3-products")
     found = {row["text"]: task.labels[row["label"]] for row in task.splits["test"]}
     assert found == {
         'She said "Yes & no"': "positive", "Plain bad thing": "negative", "Middling café": "neutral"
     }  # fmt: skip
-    (tmp_path / tasks.REVIEW_FILES["tweets"]).write_text("1\t2\tok\n2\tmuch\tbroken")
+    (tmp_path / reviews_module.FILES["tweets"]).write_text("1\t2\tok\n2\tmuch\tbroken")
     with pytest.raises(WorkbookError, match=r"tweets_GroundTruth\.txt:2"):
         tasks.load_task("sentiment-tweets")
 
@@ -462,3 +463,38 @@ def test_both_questions_of_a_passage_are_in_one_split():
 def test_any_beginning_of_a_held_out_split_is_mixed(split):
     first = tasks.load_task("sentiment").splits[split]["label"][:100]
     assert 35 <= sum(first) <= 65
+
+
+def test_columns_of_a_file_are_mapped_by_option(tmp_path):
+    table = [{"review": sentence(i), "stars": "ab"[i % 2]} for i in range(40)]
+    path = write(tmp_path / "mine.jsonl", table)
+    task = tasks.load_task("mine", path=path, columns={"review": "text", "stars": "label"})
+    assert task.labels == ("a", "b") and len(task.splits["test"]) == 8
+    with pytest.raises(WorkbookError, match="none is called 'text': say which it is with columns="):
+        tasks.load_task("mine", path=path, columns={"stars": "label"})
+
+
+def test_a_label_that_nothing_is_learned_of_is_named(tmp_path):
+    table = [{"text": sentence(i), "label": "ab"[i % 2]} for i in range(60)]
+    table += [{"text": sentence(99), "label": "rare"}]
+    path = write(tmp_path / "mine.jsonl", table * 1)
+    try:
+        task = tasks.load_task("mine", path=path)
+    except WorkbookError as error:
+        assert "the label 'rare' has 1 row(s)" in str(error)
+    else:
+        assert task.labels.index("rare") in task.splits["train"]["label"]
+
+
+def test_labels_may_hold_what_templates_are_made_of(tmp_path):
+    labels = ("a ||| b", "{{ c }}", 'say "d" \\ é😀', "|e", "{% raw %}")
+    table = [{"text": sentence(i), "label": labels[i % 5]} for i in range(60)]
+    task = tasks.load_task("mine", path=write(tmp_path / "mine.jsonl", table))
+    row = task.splits["train"][0]
+    assert set(task.template(0).choices(row)) == set(labels)
+    assert task.template(0).render(row).completion == task.labels[row["label"]]
+
+
+def test_an_empty_path_is_told(tmp_path):
+    with pytest.raises(WorkbookError, match="use train, validation, test"):
+        tasks.load_task("sentiment", path={})

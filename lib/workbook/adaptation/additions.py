@@ -97,10 +97,22 @@ def linear_layers(model, target_modules: str) -> dict[str, torch.nn.Linear]:
         if isinstance(module, torch.nn.Linear) and re.search(target_modules, name)
     }
     if not found:
-        raise WorkbookError(
-            f"No linear layer matches {target_modules!r}: see model.named_modules()."
-        )
+        raise WorkbookError(_no_layer(model, target_modules))
     return found
+
+
+def _no_layer(model, target_modules: str) -> str:
+    kinds = {
+        type(module).__name__
+        for name, module in model.named_modules()
+        if re.search(target_modules, name) and hasattr(module, "weight")
+    }
+    if kinds:
+        return (
+            f"What matches {target_modules!r} is {', '.join(sorted(kinds))}, and only "
+            "torch.nn.Linear is covered here: take `peft` for this model."
+        )
+    return f"No linear layer matches {target_modules!r}: see model.named_modules()."
 
 
 def check_rows(rows: torch.Tensor, batch: torch.Tensor) -> None:

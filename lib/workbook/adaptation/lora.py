@@ -4,6 +4,7 @@ Taught in notebook 07.
 """
 
 import math
+import weakref
 
 import torch
 import torch.nn.functional as F
@@ -76,15 +77,20 @@ def merge(model: torch.nn.Module, lora: LoRA) -> Weights:
     """Add the updates to the weights, so that they cost nothing, and return the old weights.
 
     The sums are made and kept in float32. Raises WorkbookError, before anything is changed, for
-    weights in another format, for tied weights, and while an addition is attached.
+    weights in another format, for tied weights, while an addition is attached, and for a LoRA that
+    is merged already, whose update would count twice.
     """
     check_bare(model)
     sites = lora.sites(model)
+    merged = vars(model).setdefault("_merged", [])
+    if any(each() is lora for each, _ in merged):
+        raise WorkbookError("This LoRA is merged already: unmerge it first.")
     for name, layer, _ in sites:
         _check_mergeable(model, name, layer)
     old = {name: layer.weight.data for name, layer, _ in sites}
     for _, layer, part in sites:
         layer.weight.data = layer.weight + part.update()
+    merged.append((weakref.ref(lora), id(old)))
     return old
 
 
@@ -112,3 +118,5 @@ def unmerge(model: torch.nn.Module, old: Weights) -> None:
         raise WorkbookError("The old weights are of another model: pass what merge returned.")
     for name, weight in old.items():
         layers[name].weight.data = weight
+    merged = vars(model).get("_merged", [])
+    merged[:] = [(lora, kept) for lora, kept in merged if kept != id(old)]

@@ -1,21 +1,8 @@
 """Exact match: the share of answers that equal an accepted answer after normalisation."""
 
-import re
-import string
-
 import datasets
 import evaluate
-
-PUNCTUATION = str.maketrans("", "", string.punctuation)
-
-
-def normalise(text):
-    """Return the text in lower case without punctuation, articles and extra white space.
-
-    The steps and their order are those of SQuAD (Rajpurkar et al. 2016, arXiv:1606.05250).
-    """
-    bare = text.lower().translate(PUNCTUATION)
-    return " ".join(re.sub(r"\b(a|an|the)\b", " ", bare).split())
+from workbook.metrics import exact_match
 
 
 class ExactMatch(evaluate.Metric):
@@ -30,9 +17,7 @@ class ExactMatch(evaluate.Metric):
             features=datasets.Features(predictions=text, references=datasets.List(text)),
         )
 
-    def _compute(self, predictions, references):
-        hits = [
-            normalise(answer) in {normalise(text) for text in accepted}
-            for answer, accepted in zip(predictions, references, strict=True)
-        ]
+    def _compute(self, predictions, references, articles=False):
+        pairs = zip(predictions, references, strict=True)
+        hits = [exact_match(answer, accepted, articles) for answer, accepted in pairs]
         return {"exact_match": sum(hits) / len(hits)}

@@ -11,7 +11,7 @@ import datasets
 
 from .. import settings
 from ..errors import WorkbookError
-from ..templates import Template, load_templates
+from ..templates import Template, literal_choices, load_templates
 from . import registry, reviews, rows, splits
 from .registry import TaskSpec, fingerprint, task_names
 
@@ -47,12 +47,18 @@ class Task:
         raise WorkbookError(f"Task {self.name!r} has no template {which!r}, it has: {names}.")
 
 
-def load_task(name: str, *, path: Path | str | Mapping[str, Path | str] | None = None) -> Task:
+def load_task(
+    name: str,
+    *,
+    path: Path | str | Mapping[str, Path | str] | None = None,
+    columns: Mapping[str, str] | None = None,
+) -> Task:
     """Return a task of the registry (`data/tasks.yaml`), a hub dataset, or a file of your own.
 
     `name` is a registered name or a hub id ("owner/name", "owner/name:config"). `path` is a
     .jsonl, .csv or .parquet file, or {split: file}, to be read in place of the task's own rows;
-    then `name` may be new: columns `text` and `label` make a classification task.
+    then `name` may be new: columns `text` and `label` make a classification task. `columns` renames
+    those of the file, as in {"review": "text"}.
     No row is a near-duplicate of another, published test splits apart, which stay as they are.
     Raises WorkbookError for an unknown task, a malformed row (file and line), no connection.
     """
@@ -62,6 +68,7 @@ def load_task(name: str, *, path: Path | str | Mapping[str, Path | str] | None =
     if spec.section == "reviews" and path is None:
         spec = replace(spec, fields=reviews.FIELDS, source=reviews.SOURCE)
         return _task(spec, reviews.load_splits(spec.domain, spec.labels))
+    spec = replace(spec, columns={**spec.columns, **(columns or {})})
     spec, located = _read(spec, path)
     spec, checked = _checked(spec, located)
     distinct = splits.drop_near_duplicates(checked, spec.dedup)
@@ -105,8 +112,10 @@ def _read(spec: TaskSpec, path) -> tuple[TaskSpec, dict[str, list[rows.Located]]
     # Rows without a split of their own are train, or all test.
     whole = "test" if spec.is_test_set else "train"
     files = path if isinstance(path, Mapping) else {whole: path}
-    if set(files) - set(SPLITS):
-        raise WorkbookError(f"path= has the keys {', '.join(files)}: use {', '.join(SPLITS)}.")
+    if not files or set(files) - set(SPLITS):
+        raise WorkbookError(
+            f"path= has the keys {', '.join(files) or None}: use {', '.join(SPLITS)}."
+        )
     source = spec.source or ", ".join(Path(file).name for file in files.values())
     located = {split: rows.read_file(Path(file).expanduser()) for split, file in files.items()}
     return replace(spec, source=source), located
@@ -129,7 +138,12 @@ def _checked(spec: TaskSpec, groups: Mapping) -> tuple[TaskSpec, dict[str, list[
         for split, located in groups.items()
     }
     spec = spec.completed([row for located in renamed.values() for _, row in located])
-    rules = spec.fields, spec.labels, spec.section == "authored"
+    if spec.templates == "classification" and "text" not in spec.fields:
+        raise WorkbookError(
+            f"{spec.source} has the columns {', '.join(spec.fields)}, and none is called 'text': "
+            "say which it is with columns={'its name': 'text'}."
+        )
+    rules = spec.fields, spec.labels, spec.section == "authored", spec.tags
     return spec, {
         s: [rows.checked(*each, *rules) for each in found] for s, found in renamed.items()
     }
@@ -144,7 +158,23 @@ def _carved(spec: TaskSpec, parts: dict[str, list[dict]], is_own: bool) -> dict[
     pool = splits.shuffled(parts["train"], spec.together or spec.dedup)
     strata = Counter(splits.stratum(row, spec.stratify) for row in pool)
     quotas = {split: splits.proportional(strata, size) for split, size in sizes.items()}
-    return parts | splits.stratified_split(pool, spec.stratify, quotas)
+    carved = splits.stratified_split(pool, spec.stratify, quotas)
+    if "label" in spec.fields:
+        _check_labels(spec, carved["train"], pool)
+    return parts | carved
+
+
+def _check_labels(spec: TaskSpec, train: Sequence[dict], pool: Sequence[dict]) -> None:
+    """Raise WorkbookError for a label whose few rows were all held out."""
+    lost = Counter(row["label"] for row in pool)
+    for row in train:
+        lost.pop(row["label"], None)
+    if lost:
+        label, count = min(lost.items())
+        raise WorkbookError(
+            f"{spec.source}: the label {label!r} has {count} row(s), and none is left to "
+            "learn from: add rows, or give path= files for train, validation and test."
+        )
 
 
 def _task(spec: TaskSpec, parts: Mapping[str, list[dict]]) -> Task:
@@ -160,5 +190,5 @@ def _templates(name: str | None, labels: Sequence[str]) -> tuple[Template, ...]:
         return ()
     templates = load_templates(settings.repo_root() / "data" / "templates" / f"{name}.yaml")
     # Templates for tasks not known beforehand leave their choices open.
-    choices = " ||| ".join(labels) or None
+    choices = literal_choices(labels) or None
     return tuple(t if t.answer_choices else replace(t, answer_choices=choices) for t in templates)

@@ -24,6 +24,7 @@ class TaskSpec:
     section     "reviews", "authored" or "hub"
     fields      the columns and their kinds, as in `rows.FIELD_TYPES`
     labels      names in the order of their numbers; empty where the answer is free text
+    tags        names of the tags of words, in the order of their numbers
     dedup       the fields whose text decides whether two rows are near-duplicates
     stratify    the fields whose values all splits hold in proportion
     together    rows that agree in these fields go into one split
@@ -38,6 +39,7 @@ class TaskSpec:
     source: str | None = None
     fields: Mapping | None = None
     labels: Sequence[str] = ()
+    tags: Sequence[str] = ()
     dedup: Sequence[str] | None = None
     stratify: Sequence[str] = ("label",)
     together: Sequence[str] | None = None

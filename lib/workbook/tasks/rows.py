@@ -3,6 +3,9 @@
 import csv
 import itertools
 import json
+import math
+import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -12,16 +15,29 @@ import pyarrow.parquet
 
 from ..errors import WorkbookError
 
+MOST = 2**63
+
+
+def _is_text(value) -> bool:
+    """Tell whether a value is a text that can be written, which half a surrogate pair cannot."""
+    return isinstance(value, str) and not re.search("[\ud800-\udfff]", value)
+
+
 # The kinds of values that data/tasks.yaml may declare: what they are, and how to tell.
 FIELD_TYPES = {
-    "string": ("a text that is not empty", lambda v: isinstance(v, str) and bool(v.strip())),
-    "any_string": ("a text", lambda v: isinstance(v, str)),
-    "label": ("a label", lambda v: isinstance(v, str | int) and bool(str(v).strip())),
-    "integer": ("a whole number", lambda v: type(v) is int),
-    "number": ("a number", lambda v: type(v) in (int, float)),
+    "string": ("a text that is not empty", lambda v: _is_text(v) and bool(v.strip())),
+    "any_string": ("a text", lambda v: _is_text(v)),
+    "label": ("a label", lambda v: (_is_text(v) or type(v) is int) and bool(str(v).strip())),
+    "tag": ("a tag's name or number", lambda v: _is_text(v) or type(v) is int),
+    "integer": (
+        "a whole number of at most 64 bits",
+        lambda v: type(v) is int and -MOST <= v < MOST,
+    ),
+    "number": ("a number", lambda v: type(v) in (int, float) and math.isfinite(v)),
     "any": ("anything", lambda v: True),
 }
-DTYPES = {"string": "string", "any_string": "string", "integer": "int64", "number": "float64"}
+DTYPES = {"string": "string", "any_string": "string", "number": "float64"}
+DTYPES |= {"integer": "int64", "tag": "int64"}
 
 # A row with the place it came from ("facts.jsonl:12"), for messages.
 Located = tuple[str, dict]
@@ -46,24 +62,41 @@ def read_file(path: Path) -> list[Located]:
 
 def _read_jsonl(path: Path) -> Iterator[Located]:
     # Not splitlines: it also breaks at characters that may stand inside a JSON text.
-    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), 1):
+    for number, line in enumerate(path.read_text(encoding="utf-8-sig").split("\n"), 1):
         if line.strip():
             yield f"{path.name}:{number}", _parsed(line, f"{path.name}:{number}")
 
 
 def _parsed(line: str, where: str) -> dict:
     try:
-        row = json.loads(line)
-    except json.JSONDecodeError as error:
+        row = json.loads(line, object_pairs_hook=lambda pairs: _unique(pairs, where))
+    except (json.JSONDecodeError, RecursionError) as error:
         raise WorkbookError(f"{where}: not valid JSON, mend the line ({error}).") from error
     if not isinstance(row, dict):
         raise WorkbookError(f"{where}: not a JSON object, write the fields inside braces.")
     return row
 
 
+def _unique(pairs: Sequence[tuple[str, object]], where: str) -> dict:
+    """Return the pairs as a dict; of two with one name, one would be lost."""
+    counts = Counter(name for name, _ in pairs)
+    if twice := [name for name, count in counts.items() if count > 1]:
+        raise WorkbookError(f"{where}: {twice[0]!r} stands there twice, rename or remove one.")
+    return dict(pairs)
+
+
+def _delimiter(header: str) -> str:
+    """Return what separates the columns: the comma, or what some spreadsheets write."""
+    outside = re.sub(r'"[^"]*"', "", header)
+    return max(",;\t", key=outside.count)  # the first of equals
+
+
 def _read_csv(path: Path) -> Iterator[Located]:
     with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file, strict=True)
+        delimiter = _delimiter(file.readline())
+        file.seek(0)
+        reader = csv.DictReader(file, strict=True, delimiter=delimiter)
+        _unique([(name, None) for name in reader.fieldnames or ()], f"{path.name}:1")
         for row in reader:
             where = f"{path.name}:{reader.line_num}"
             if None in row or None in row.values():
@@ -93,8 +126,21 @@ def located(data: datasets.Dataset, origin: str) -> list[Located]:
     return [(where, row) for where, row in rows if row.get("label") != -1]
 
 
-def checked(where: str, row: Mapping, fields: Mapping, labels: Sequence[str], strict: bool) -> dict:
-    """Return the declared fields of a row, its label as a name; `strict` admits no others.
+def checked(
+    where: str,
+    row: Mapping,
+    fields: Mapping,
+    labels: Sequence[str],
+    strict: bool,
+    tags: Sequence[str] = (),
+) -> dict:
+    """Return the declared fields of a row, its label as a name, its tags as numbers.
+
+    where    the place of the row, for messages
+    fields   the declared fields and their kinds (FIELD_TYPES)
+    labels   the names of the labels in the order of their numbers
+    strict   admit no other field
+    tags     the names of the tags in the order of their numbers
 
     Raises WorkbookError naming the place and the field that is missing, unknown or wrong.
     """
@@ -106,7 +152,8 @@ def checked(where: str, row: Mapping, fields: Mapping, labels: Sequence[str], st
         if problem:
             raise WorkbookError(f"{where}: field {field!r} {problem}, mend the row.")
     named = {"label": _label(row["label"], labels, where)} if fields.get("label") == "label" else {}
-    return {field: row[field] for field in fields} | named
+    tagged = {field: _tags(row[field], tags, where) for field, k in fields.items() if k == ["tag"]}
+    return {field: row[field] for field in fields} | named | tagged
 
 
 def _problem(value, kind) -> str | None:
@@ -133,6 +180,15 @@ def _label(value: str | int, labels: Sequence[str], where: str) -> str:
     if name in labels or name in numbered:
         return name if name in labels else numbered[name]
     raise WorkbookError(f"{where}: label {name!r} must be one of {', '.join(labels)}.")
+
+
+def _tags(values: Sequence[str | int], names: Sequence[str], where: str) -> list[int]:
+    """Return the numbers of the tags, given by number or by name."""
+    numbers = {name: number for number, name in enumerate(names)}
+    known = numbers | {number: number for number in numbers.values()}
+    if unknown := [value for value in values if value not in known]:
+        raise WorkbookError(f"{where}: tag {unknown[0]!r} must be one of {', '.join(names)}.")
+    return [known[value] for value in values]
 
 
 def to_datasets(
