@@ -52,7 +52,7 @@ def grade(metric: str, answer: str, row: dict) -> float:
     if metric == "accuracy":  # to the letter
         return float(answer.strip() == row["answer"])
     if metric == "rouge":
-        return metrics.rouge(answer, reference(row))["rougeL"].fmeasure
+        return float(metrics.rouge(answer, reference(row))["rougeL"].fmeasure)
     if metric == "span_f1":
         spans = parse_entities(answer)
         truth = {kind: row[kind] for kind in ENTITY_TYPES}
@@ -74,7 +74,7 @@ def grade_freely(metric: str, answer: str, row: dict) -> float:
     if metric in ("exact_match", "accuracy"):
         return contains(answer, accepted(row))
     if metric == "rouge":
-        return metrics.rouge(answer, reference(row))["rougeL"].recall
+        return float(metrics.rouge(answer, reference(row))["rougeL"].recall)
     if metric == "span_f1":
         return words_f1(answer, [name for kind in ENTITY_TYPES for name in row[kind]])
     raise WorkbookError(f"There is no grade for the metric {metric!r}: compute it over all rows.")
