@@ -377,3 +377,56 @@ def test_reptile_needs_examples_for_a_round(tiny_model, tiny_tokenizer):
     with pytest.raises(WorkbookError, match="no has too few examples: a round takes 4"):
         remedies.reptile(tiny_model, tasks, rounds=2, inner_steps=2, batch_size=2)
     assert torch.equal(flat(tiny_model), start)
+
+
+@given(share=st.floats(0, 1), fisher=st.floats(0, 5))
+def test_pulling_back_goes_a_share_of_the_way_whatever_the_gradient(share, fisher):
+    anchor, weight = torch.tensor([1.0, -2.0]), torch.nn.Parameter(torch.tensor([3.0, 0.0]))
+    free = torch.nn.Parameter(torch.tensor([7.0]))
+    weight.grad = torch.tensor([100.0, 100.0])
+    weights = {"w": weight, "free": free}
+    assert remedies.pull_back({"w": anchor}, share)(weights) == 0.0
+    torch.testing.assert_close(
+        weight.data, torch.tensor([3.0, 0.0]) - share * torch.tensor([2.0, 2])
+    )
+    before, part = weight.data.clone(), min(1.0, share * fisher)
+    held = {"w": torch.tensor([fisher, 0.0])}
+    remedies.pull_back({"w": anchor}, share, held)(weights)
+    torch.testing.assert_close(weight.data[0], before[0] + part * (anchor[0] - before[0]))
+    assert weight.data[1] == before[1] and free.item() == 7 and (weight.grad == 100).all()
+
+
+def test_a_strong_pull_back_keeps_a_model_at_its_anchor(tiny_model, tiny_tokenizer, precision):
+    examples, start = encoded(tiny_tokenizer, "good"), models.snapshot(tiny_model)
+    pull = remedies.pull_back(start, 1.0)
+    training.fit(tiny_model, examples, lr=1e-3, regularizers=[pull], progress=False)
+    far = max((w - start[n]).abs().max().item() for n, w in tiny_model.named_parameters())
+    assert 0 < far <= 1.1e-3  # the last step alone
+
+
+def test_the_model_s_own_tokens_give_the_fisher_information_of_logistic_regression():
+    """E[g²] over drawn labels is x² p (1 − p), whatever the labels of the data."""
+    torch.manual_seed(0)
+    model, x = torch.nn.Linear(1, 1, bias=False), torch.tensor([[2.0]])
+    with torch.no_grad():
+        model.weight.fill_(0.4)
+    p = torch.sigmoid(model(x)).item()
+
+    def loss(model, example):
+        logit = model(x)
+        label = (torch.rand(1) < torch.sigmoid(logit)).float() if example["draw"] else torch.ones(1)
+        return torch.nn.functional.binary_cross_entropy_with_logits(logit[0], label)
+
+    for draw, expected in ((True, 4 * p * (1 - p)), (False, 4 * (1 - p) ** 2)):
+        found = remedies.fisher_diagonal(model, [{"draw": draw}] * 4000, loss, normalize=False)
+        assert found["weight"].item() == pytest.approx(expected, rel=0.1)
+
+
+def test_the_drawn_loss_is_about_the_positions_of_the_completion(tiny_model, tiny_tokenizer):
+    example = encoded(tiny_tokenizer, "good")[0]
+    kept = {name: list(values) for name, values in example.items()}
+    torch.manual_seed(0)
+    values = {round(remedies.sampled_loss(tiny_model, example).item(), 4) for _ in range(6)}
+    assert len(values) > 1 and example == kept
+    count = sum(label != -100 for label in example["labels"])
+    assert all(0 < value < 20 * count for value in values)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 
 from .. import models, training
-from ..encoding import collate
+from ..encoding import IGNORE_INDEX, collate
 from ..errors import WorkbookError
 from ..training import Regularizer
 
@@ -51,6 +51,44 @@ def quadratic_penalty(anchor: Weights, lam: float, fisher: Weights | None) -> Re
         return 0.5 * lam * value
 
     return penalty
+
+
+def pull_back(anchor: Weights, share: float, fisher: Weights | None = None) -> Regularizer:
+    """Return a regularizer that moves each weight a share of its way back to `anchor` in each step.
+
+    The decoupled form of `l2_sp`, and with a Fisher information of `ewc`, whose shares are
+    share · Fᵢ, at most 1. As in AdamW's weight decay (Loshchilov & Hutter 2019, arXiv:1711.05101)
+    the pull passes by the clipping of gradients and Adam's scaling. A weight that `anchor` or
+    `fisher` does not name is free.
+    """
+
+    @torch.no_grad()
+    def pull(weights: dict[str, torch.nn.Parameter]) -> float:
+        """Move the weights, before the optimizer's step; there is no penalty to report."""
+        for name, weight in weights.items():
+            if name in anchor and (fisher is None or name in fisher):
+                part = share if fisher is None else (share * fisher[name]).clamp(max=1)
+                part = part if fisher is None else part.to(weight.device)
+                weight.lerp_(anchor[name].to(weight.device), part)
+        return 0.0
+
+    return pull
+
+
+def sampled_loss(model: torch.nn.Module, example: dict) -> torch.Tensor:
+    """Return the negative log-likelihood (nats) of a completion that the model draws itself.
+
+    Each token is drawn after the example's own text. With this loss `fisher_diagonal` estimates
+    the Fisher information proper; with the data's own tokens it is the empirical one, which is
+    another thing (Kunstner et al. 2019, arXiv:1905.12558).
+    """
+    batch = training.to_device(collate([example]), model.device)
+    with torch.no_grad():
+        logits = model(**{k: v for k, v in batch.items() if k != "labels"}).logits[:, :-1]
+        drawn = torch.distributions.Categorical(logits=logits.float()).sample()  # [1, length - 1]
+    is_learned = batch["labels"][:, 1:] != IGNORE_INDEX
+    batch["labels"][:, 1:][is_learned] = drawn[is_learned]
+    return training.completion_loss(model, batch)
 
 
 def example_loss(model: torch.nn.Module, example: dict) -> torch.Tensor:
