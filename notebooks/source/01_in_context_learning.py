@@ -22,6 +22,9 @@
 # **Minutes**: 95 to study (of which 32 on exercises), 67 as a talk; the cells need about three on
 # two cores the first time, and less after that. **Prerequisites:** [00](00_start_here.ipynb); what
 # a token is.
+#
+# **Measured before a change.** Some rows of the data and some grades were mended after this page was
+# measured, and it is being measured again. Your own scores of written answers can differ from the page's.
 
 # %%
 import itertools

@@ -19,6 +19,9 @@
 #
 # **Minutes:** 95 to study (of which 33 on exercises), 58 as a talk; the cells need about four on two
 # cores the first time, and seconds after that. **Prerequisites:** [notebook 03](03_single_task_tuning.ipynb).
+#
+# **Measured before a change.** Some rows of the data and some grades were mended after this page was
+# measured, and it is being measured again. Your own scores of written answers can differ from the page's.
 
 # %%
 import re

@@ -23,6 +23,9 @@
 # **Minutes:** 115 to study (of which 38 on exercises), 80 as a talk; the cells need about five on two cores
 # the first time, and seconds after that. **Prerequisites:** notebooks [03](03_single_task_tuning.ipynb),
 # [04](04_catastrophic_forgetting.ipynb) and, for intervals over runs, [05](05_avoiding_forgetting.ipynb).
+#
+# **Measured before a change.** Some rows of the data and some grades were mended after this page was
+# measured, and it is being measured again. Your own scores of written answers can differ from the page's.
 
 # %%
 import itertools
