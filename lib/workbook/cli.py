@@ -1,5 +1,6 @@
 """The command `workbook`: check, fetch, open, reset, run, build, present and measure."""
 
+import io
 import os
 import runpy
 import sys
@@ -14,6 +15,7 @@ from rich.table import Table
 from . import settings
 from .authoring.sources import sources
 from .errors import WorkbookError
+from .files import atomic_path
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
@@ -49,10 +51,17 @@ class Action(StrEnum):
 
 
 @app.command()
-def doctor() -> None:
+def doctor(
+    report: Annotated[Path | None, typer.Option(help="Write a report for a bug here.")] = None,
+) -> None:
     """Check whether the course can run here; one line an item, with the remedy."""
     from . import doctor
 
+    if report:
+        with atomic_path(report) as draft:
+            draft.write_text(doctor.report(), encoding="utf-8")
+        print(f"written to {report}: read it, then attach it to your report of the bug")
+        return
     checks = doctor.checks()
     for check in checks:
         remedy = "" if check.ok else f" → {check.remedy}"
@@ -164,6 +173,9 @@ def cache(action: Annotated[Action, typer.Argument()] = Action.list) -> None:
 
 def main() -> None:
     """Run the command; a WorkbookError becomes one line and exit status 1."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # consoles of Windows lack arrows and lines
     try:
         app()
     except WorkbookError as error:

@@ -1,11 +1,16 @@
 """Check whether the course can run on this machine; notebook 00 and `workbook doctor` show it."""
 
+import getpass
 import importlib.metadata
+import os
+import platform
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,7 +39,48 @@ class Check(NamedTuple):
 def checks() -> list[Check]:
     """Return the state of everything that the course needs."""
     items = (python, packages, disk, memory, processor, cache, kernel, notebooks, my_notebooks)
-    return [item() for item in items] + [artifact(name) for name in assets.ARTIFACTS]
+    own = [_examined(item.__name__.replace("_", " "), item) for item in items]
+    return own + [_examined(name, artifact, name) for name in assets.ARTIFACTS]
+
+
+def _examined(name: str, item: Callable[..., Check], *arguments) -> Check:
+    """Return the result of an item, which may itself fail on a machine that is not well."""
+    try:
+        return item(*arguments)
+    except Exception as error:
+        told = f"could not be examined, {type(error).__name__}: {error}"
+        return Check(name, False, told, "mend that first, or send `workbook doctor --report`")
+
+
+def report() -> str:
+    """Return a report for a bug: this machine, versions, settings, and all checks, as Markdown.
+
+    Names of the user and the machine and their folders are left out.
+    """
+    names = sorted(pinned())
+    versions = "\n".join(f"- {name} {installed(name) or 'missing'}" for name in names)
+    given = {k: v for k, v in os.environ.items() if k.startswith("WORKBOOK_")}
+    chosen = "\n".join(f"- {name}={value}" for name, value in sorted(given.items())) or "- none"
+    found = "\n".join(
+        f"- {'OK' if one.ok else 'FAIL'} {one.name}: {one.detail}" for one in checks()
+    )
+    system = f"{platform.system()} {platform.release()}, {platform.machine()}"
+    head = f"# Report of `workbook doctor`\n\n{system}, Python {platform.python_version()}"
+    text = (
+        f"{head}\n\n## Checks\n\n{found}\n\n## Settings\n\n{chosen}\n\n## Versions\n\n{versions}\n"
+    )
+    return _without_names(text)
+
+
+def _without_names(text: str) -> str:
+    """Return the text with folders written short, and without user and machine."""
+    places = {settings.cache_dir(): "<cache>", settings.repo_root(): "<course>", Path.home(): "~"}
+    for place, short in places.items():
+        if place != Path(place.anchor):
+            text = text.replace(str(place), short)
+    for name, word in ((getpass.getuser(), "user"), (platform.node(), "machine")):
+        text = re.sub(rf"\b{re.escape(name)}\b", word, text) if name else text
+    return text
 
 
 def python() -> Check:

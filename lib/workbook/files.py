@@ -64,6 +64,8 @@ def _disk_message(error: Exception, folder: Path) -> str | None:
     full = ("No space left on device", "not enough space on the disk", "quota exceeded")
     if code in (errno.ENOSPC, errno.EDQUOT) or any(words in str(error) for words in full):
         return f"The disk of {folder} is full: free some space and run again (nothing was kept)."
+    if code in (errno.ENOTDIR, errno.EEXIST) and not folder.is_dir():
+        return f"{folder} is no folder: set WORKBOOK_CACHE to a folder of your own."
     if code in (errno.EACCES, errno.EPERM, errno.EROFS):
         return f"Writing in {folder} is not allowed: set WORKBOOK_CACHE to a folder of your own."
     return None

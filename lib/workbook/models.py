@@ -7,7 +7,6 @@ from pathlib import Path
 
 import torch
 from huggingface_hub import snapshot_download
-from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 
 from . import assets, settings
@@ -37,7 +36,7 @@ def load(
     try:
         with convert.quiet_transformers():
             model, tokenizer = _from_folder(folder, dtype)
-    except (OSError, ValueError, SafetensorError) as error:
+    except Exception as error:  # of many kinds: tokenizers raises bare ones
         raise WorkbookError(
             f"The folder {folder} is damaged or holds no causal language model with its tokenizer: "
             + ("delete it and run again." if name == DEFAULT_MODEL else "check what is in it.")
@@ -59,7 +58,7 @@ def _from_hub(name: str, revision: str | None) -> Path:
                 name, revision=revision, allow_patterns=HUB_FILES, ignore_patterns="*/*"
             )
         )
-    except (OSError, ValueError) as error:
+    except Exception as error:  # also of proxies, certificates and missing packages
         raise WorkbookError(
             f"The model {name!r} is no local folder, and the hub does not have it or cannot be "
             "reached: check the name, the revision and the connection, or unset WORKBOOK_MODEL "

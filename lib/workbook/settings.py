@@ -1,5 +1,6 @@
 """Where things are and how large the experiments run, all from environment variables."""
 
+import contextlib
 import functools
 import json
 import os
@@ -10,6 +11,7 @@ from pathlib import Path
 import platformdirs
 
 from .errors import WorkbookError
+from .files import atomic_path
 
 SCALES = ("smoke", "default", "full")
 
@@ -76,12 +78,22 @@ def bf16_is_faster() -> bool:
         return device().type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     key = f"{platform.processor()} {platform.machine()} {torch.__version__} {os.cpu_count()}"
     file = cache_dir() / "precision.json"
-    known = json.loads(file.read_text()) if file.exists() else {}
+    known = _known(file)
     if key not in known:
         known[key] = _product_seconds(torch.bfloat16) < _product_seconds(torch.float32)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(known))
+        # Where nothing can be written it is measured each time; doctor says so of the folder.
+        with contextlib.suppress(WorkbookError), atomic_path(file) as draft:
+            draft.write_text(json.dumps(known))
     return known[key]
+
+
+def _known(file: Path) -> dict[str, bool]:
+    """Return what was measured before; {} where the file is missing or damaged."""
+    try:
+        known = json.loads(file.read_text())
+    except (OSError, ValueError):
+        return {}
+    return known if isinstance(known, dict) else {}
 
 
 def _product_seconds(dtype, rounds: int = 7, products: int = 8) -> float:

@@ -114,7 +114,7 @@ def load_hub(name: str, config: str | None, revision: str | None) -> datasets.Da
     """Return all splits of a hub dataset, from the cache when offline; else WorkbookError."""
     try:
         return datasets.load_dataset(name, config, revision=revision)
-    except (OSError, ValueError, RuntimeError) as error:
+    except Exception as error:  # also of proxies, certificates and missing packages
         reason = " ".join(str(error).split())
         advice = "connect to the internet once, or give path= a local file with the same fields"
         raise WorkbookError(f"{name} is not to be had ({reason}): {advice}.") from error
