@@ -66,10 +66,8 @@ def report() -> str:
     )
     system = f"{platform.system()} {platform.release()}, {platform.machine()}"
     head = f"# Report of `workbook doctor`\n\n{system}, Python {platform.python_version()}"
-    text = (
-        f"{head}\n\n## Checks\n\n{found}\n\n## Settings\n\n{chosen}\n\n## Versions\n\n{versions}\n"
-    )
-    return _without_names(text)
+    parts = [head, "## Checks", found, "## Settings", chosen, "## Versions", versions]
+    return _without_names("\n\n".join(parts) + "\n")
 
 
 def _without_names(text: str) -> str:
