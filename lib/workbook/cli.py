@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from . import settings
@@ -157,17 +158,22 @@ def measure(numbers: Some) -> None:
 
 
 @app.command()
-def cache(action: Annotated[Action, typer.Argument()] = Action.list) -> None:
-    """List the trained runs that are kept, or clear them."""
+def cache(
+    action: Annotated[Action, typer.Argument()] = Action.list,
+    name: Annotated[str | None, typer.Argument(help="Only the runs of this name.")] = None,
+) -> None:
+    """List the trained runs and results that are kept, or clear them."""
     from . import runcache
 
     if action is Action.clear:
-        print(f"{runcache.clear() / 1e9:.1f} GB freed")
+        print(f"{runcache.clear(name) / 1e9:.1f} GB freed")
         return
-    rows = runcache.entries()
+    rows = [row for row in runcache.entries() if name in (None, row["name"])]
     table = Table(*(rows[0] if rows else ["The run cache is empty."]))
+    for column in table.columns:
+        column.overflow = "fold"  # a name is shown whole, since it clears the run
     for row in rows:
-        table.add_row(*(str(value) for value in row.values()))
+        table.add_row(*(escape(str(value)) for value in row.values()))
     Console().print(table)
 
 

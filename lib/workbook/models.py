@@ -112,15 +112,26 @@ def context_length(model: torch.nn.Module) -> float:
     return getattr(model.config, "max_position_embeddings", None) or float("inf")
 
 
-def cast_weights(model: torch.nn.Module, dtype: torch.dtype) -> dict[str, torch.Tensor]:
-    """Cast all weights and return the tensors that they had before, by name.
+def learning_weights(model: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
+    """Return the weights that learn, by name. Raises WorkbookError if none does."""
+    found = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
+    if not found:
+        raise WorkbookError(
+            "No weight of the model learns: choose some with training.select_trainable, or attach "
+            "an addition."
+        )
+    return found
+
+
+def cast_weights(model: torch.nn.Module, dtype: torch.dtype) -> None:
+    """Cast all weights in place, as far as they have another format.
 
     Buffers keep their format: rotary frequencies rounded to bfloat16 would misplace every token.
+    Integers do too: they are weights that somebody has quantized.
     """
-    before = {name: weight.data for name, weight in model.named_parameters()}
     for weight in model.parameters():
-        weight.data = weight.data.to(dtype)
-    return before
+        if weight.is_floating_point():
+            weight.data = weight.data.to(dtype)
 
 
 def snapshot(model: torch.nn.Module) -> dict[str, torch.Tensor]:

@@ -5,6 +5,7 @@ import ctypes
 import dataclasses
 import gc
 import math
+import os
 import random
 import re
 import time
@@ -13,7 +14,6 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 import torch
 import torch.nn.functional as F
-from accelerate import Accelerator
 from tqdm.auto import tqdm
 from transformers import get_linear_schedule_with_warmup
 
@@ -104,24 +104,27 @@ class MasterAdamW(torch.optim.AdamW):
 def working_precision(model: torch.nn.Module, lr: float, weight_decay: float):
     """Yield an AdamW for the model in working precision; on leaving, its weights are float32.
 
-    With float32 the model is used as it is; with bfloat16 it is cast, and the master weights
-    are written back at the end, also after an interruption.
+    With float32 the weights learn as they are, those of a model loaded in a lower precision after a
+    cast, since they would round small updates away. With bfloat16 the model is cast and the
+    updates go to master weights. Whatever ends the block, no weight stays in bfloat16.
     """
-    dtype = settings.working_dtype()
     options = {"lr": lr, "weight_decay": weight_decay, "fused": True}
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    if dtype == torch.float32:
-        yield torch.optim.AdamW(parameters, **options)
-        return
-    optimizer = MasterAdamW(parameters, **options)
-    before = models.cast_weights(model, dtype)
+    dtype, learning = settings.working_dtype(), list(models.learning_weights(model).values())
+    kept, optimizer = {}, None
     try:
+        if dtype != torch.float32:
+            optimizer = MasterAdamW(learning, **options)
+            kept = {p: p.data for p in model.parameters()}
+            kept |= {p: m.data for p, m in zip(learning, optimizer.masters, strict=True)}
+        models.cast_weights(model, dtype)
+        optimizer = optimizer or torch.optim.AdamW(learning, **options)
         yield optimizer
     finally:
-        for name, parameter in model.named_parameters():
-            parameter.data = before[name].float()  # frozen ones are bit for bit what they were
-        for parameter, master in zip(parameters, optimizer.masters, strict=True):
-            parameter.data = master.detach()
+        for weight, data in kept.items():  # frozen ones are bit for bit what they were
+            weight.data = data
+        models.cast_weights(model, torch.float32)
+        if optimizer:
+            optimizer.state.clear()  # a gigabyte, which the traceback of an interrupt would keep
 
 
 def completion_loss(model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
@@ -156,7 +159,12 @@ def to_device(batch: dict[str, torch.Tensor], device) -> dict[str, torch.Tensor]
 
 @torch.no_grad()
 def evaluate_loss(model, examples: Sequence[dict], batch_size: int = 16) -> float:
-    """Return the mean loss per learned token (nats) over the examples."""
+    """Return the mean loss per learned token (nats) over the examples.
+
+    The model is in evaluation mode afterwards. Raises WorkbookError for no examples.
+    """
+    if not examples:
+        raise WorkbookError("There is nothing to measure the loss of: pass at least one example.")
     model.eval()
     device = next(model.parameters()).device
     order = sorted(range(len(examples)), key=lambda i: len(examples[i]["labels"]))
@@ -194,8 +202,9 @@ def grouped(batches: Iterator[dict], size: int) -> Iterator[list[dict]]:
 class Trainer:
     """The parts of a run that each step needs; `step` is the loop body of notebook 03."""
 
-    accelerator: Accelerator
     model: torch.nn.Module
+    backward: Callable[[torch.Tensor], None]
+    clip_grad_norm: Callable[..., torch.Tensor]
     weights: dict[str, torch.nn.Parameter]
     optimizer: torch.optim.Optimizer
     schedule: torch.optim.lr_scheduler.LRScheduler
@@ -206,29 +215,77 @@ class Trainer:
         """Learn from the batches in one update and return its loss, penalty and gradient norm.
 
         The loss is the mean over all learned tokens of the step, however they are split into
-        batches. Raises WorkbookError if it is not a finite number.
+        batches. Raises WorkbookError, and changes no weight, if loss or gradient is not finite.
         """
-        count = sum(label_count(batch) for batch in batches)
-        loss = 0.0
-        for batch in batches:
-            part = completion_loss(self.model, to_device(batch, self.accelerator.device)) / count
-            self.accelerator.backward(part)
-            loss += part.item()
-        if not math.isfinite(loss):
-            raise WorkbookError(
-                "The loss is not a finite number: lower the learning rate or look for broken rows."
-            )
+        self.model.train()  # a callback may have left it in evaluation mode, or gradients behind
+        self.optimizer.zero_grad()
+        loss = self._add_gradients(batches)
         if isinstance(self.optimizer, MasterAdamW):
             self.optimizer.collect()
         penalty = sum(regularizer(self.weights) for regularizer in self.regularizers)
-        norm = float(
-            self.accelerator.clip_grad_norm_(list(self.weights.values()), self.max_grad_norm)
-        )
+        norm = float(self.clip_grad_norm(list(self.weights.values()), self.max_grad_norm))
+        _check_finite(norm)
         lr = self.schedule.get_last_lr()[0]
         self.optimizer.step()
         self.schedule.step()
         self.optimizer.zero_grad()
         return {"loss": loss, "penalty": float(penalty), "grad_norm": norm, "lr": lr}
+
+    def _add_gradients(self, batches: Sequence[dict]) -> float:
+        """Fill the gradients and return the loss."""
+        device = next(self.model.parameters()).device
+        count = sum(label_count(batch) for batch in batches)
+        loss = 0.0
+        for batch in batches:
+            part = completion_loss(self.model, to_device(batch, device)) / count
+            self.backward(part)
+            loss += part.item()
+        _check_finite(loss)
+        return loss
+
+
+def _check_finite(number: float) -> None:
+    if not math.isfinite(number):
+        raise WorkbookError(
+            "The loss is not a finite number: lower the learning rate or look for broken rows."
+        )
+
+
+@contextlib.contextmanager
+def _as_launched(model: torch.nn.Module) -> Iterator[tuple]:
+    """Yield the model, backward pass and clipping that a launcher (torchrun, accelerate) wants.
+
+    Without a launcher they are PyTorch's own. An Accelerator would follow ACCELERATE_… variables
+    that somebody once set, and the settings of any other one in this process.
+    """
+    if not {"RANK", "WORLD_SIZE"} & os.environ.keys():
+        yield model, torch.Tensor.backward, torch.nn.utils.clip_grad_norm_
+        return
+    from accelerate import Accelerator
+
+    accelerator, untouched = Accelerator(cpu=settings.device().type == "cpu"), dict(vars(model))
+    try:
+        wrapped = accelerator.prepare(model)
+        yield wrapped, accelerator.backward, accelerator.clip_grad_norm_
+    finally:
+        vars(model).clear()  # mixed precision puts another `forward` there
+        vars(model).update(untouched)
+
+
+@contextlib.contextmanager
+def _left_clean(model: torch.nn.Module) -> Iterator[None]:
+    """Begin and end without gradients, end in evaluation mode and with memory given back.
+
+    Gradients that an interrupted run left behind would enter the next one.
+    """
+    model.zero_grad()
+    release_memory()  # the allocator still holds what was freed: it would add to the peak
+    try:
+        yield
+    finally:
+        model.zero_grad()
+        model.eval()
+        release_memory()
 
 
 def release_memory() -> None:
@@ -259,61 +316,93 @@ def fit(
 ) -> History:
     """Tune the model on encoded examples and return the history; the model changes in place.
 
-    Each epoch sees every example once, in length-grouped batches; the learning rate rises over the
-    first `warmup_ratio` share of the steps and then falls linearly to zero. Only parameters with
-    `requires_grad` learn. After each epoch the validation loss (nats per learned token) and
-    `metric(model)` are measured; with `patience`, training stops after that many epochs without a
-    lower validation loss and the best weights come back. A regularizer is called after the
-    backward pass with the learning float32 weights by name; it adds its gradient to their `.grad`
-    and returns its value. Raises WorkbookError for no examples, for `patience` without
-    `validation`, and when the loss stops being a number. Taught in notebook 03.
+    Only parameters with `requires_grad` learn. Whatever ends the run, also an interrupt or an error
+    in a callback, the model is left in evaluation mode, without gradients, and with float32
+    weights: those of the last step. A model loaded in a lower precision is cast to float32, so
+    that it moves as far as one loaded in it. Taught in notebook 03.
+
+    epochs              passes over the examples, each in length-grouped batches of its own order
+    batch_size          examples whose gradients are computed at once
+    lr                  the highest learning rate
+    warmup_ratio        share of the steps in which the rate rises; then it falls linearly to zero
+    weight_decay        AdamW's
+    max_grad_norm       longer gradients are shortened to this length
+    gradient_accumulation_steps  batches a step
+    seed                decides the order of the examples, and dropout
+    validation          examples whose loss (nats per learned token) is measured after each epoch
+    metric              called with the model after each epoch; its results join the history
+    patience            epochs without a lower validation loss after which training stops, and the
+                        best weights come back
+    regularizers        called after the backward pass with the learning float32 weights by name;
+                        each adds its gradient to their `.grad` and returns its value
+    on_step             called with the history after each step; it only watches
+    progress            show a progress bar
+
+    Outside a launcher (torchrun, accelerate) no setting of Accelerate has a say.
+    Raises WorkbookError for a request that makes no run: no examples, some longer than the model's
+    context, nothing that learns, a count below 1, `patience` without `validation`; and when the
+    loss or its gradient stops being a number.
     """
-    if not examples:
-        raise WorkbookError("There is nothing to learn from: pass at least one example.")
-    if patience is not None and not validation:
-        raise WorkbookError("Early stopping needs a validation set: pass validation=.")
-    release_memory()  # the allocator still holds what was freed: it would add to the peak
+    counts = {"epochs": epochs, "batch_size": batch_size, "patience": patience}
+    counts["gradient_accumulation_steps"] = gradient_accumulation_steps
+    _check_request(model, examples, validation, counts)
     generator = seed_everything(seed)
     batches_an_epoch = math.ceil(len(examples) / batch_size)
     total = epochs * math.ceil(batches_an_epoch / gradient_accumulation_steps)
     history = History()
-    accelerator = Accelerator(cpu=settings.device().type == "cpu")
-    with working_precision(model, lr, weight_decay) as optimizer:
-        weights = _learning_weights(model, optimizer)
+    with (
+        _left_clean(model),
+        working_precision(model, lr, weight_decay) as optimizer,
+        _as_launched(model) as (wrapped, backward, clip_grad_norm),
+        tqdm(total=total, disable=not progress, unit="step", leave=False) as bar,
+    ):
+        weights = _master_weights(model, optimizer)
         best = EarlyStopping(list(weights.values()), patience)
         schedule = get_linear_schedule_with_warmup(optimizer, round(warmup_ratio * total), total)
         trainer = Trainer(
-            accelerator, accelerator.prepare(model), weights, optimizer, schedule,
+            wrapped, backward, clip_grad_norm, weights, optimizer, schedule,
             regularizers, max_grad_norm,
         )  # fmt: skip
-        with tqdm(total=total, disable=not progress, unit="step", leave=False) as bar:
-            for epoch in range(1, epochs + 1):
-                stream = batches_of(examples, batch_size, generator)
-                _train_epoch(
-                    trainer, grouped(stream, gradient_accumulation_steps), history, bar, on_step
-                )
-                history.epochs.append(
-                    {"epoch": epoch} | _measure(model, history, validation, metric)
-                )
-                if best.should_stop(history.epochs[-1]):
-                    break
+        for epoch in range(1, epochs + 1):
+            stream = batches_of(examples, batch_size, generator)
+            _train_epoch(
+                trainer, grouped(stream, gradient_accumulation_steps), history, bar, on_step
+            )
+            history.epochs.append({"epoch": epoch} | _measure(model, history, validation, metric))
+            if best.should_stop(history.epochs[-1]):
+                break
         best.restore()
-    # Cycles keep the optimizer's gigabyte alive until they are collected: it would add to the next.
-    del trainer, optimizer, schedule, accelerator, best, weights
-    release_memory()
-    model.eval()
     return history
 
 
-def _learning_weights(model, optimizer) -> dict[str, torch.nn.Parameter]:
+def _check_request(model, examples, validation, counts: dict[str, int | None]) -> None:
+    """Raise WorkbookError for what no run can be made of."""
+    if not examples:
+        raise WorkbookError("There is nothing to learn from: pass at least one example.")
+    if counts["patience"] is not None and not validation:
+        raise WorkbookError("Early stopping needs a validation set: pass validation=.")
+    for name, count in counts.items():
+        if count is not None and count < 1:
+            raise WorkbookError(f"{name} is {count}: choose at least 1.")
+    longest = max(len(example["labels"]) for example in (*examples, *(validation or ())))
+    limit = models.context_length(model)
+    if longest > limit:
+        raise WorkbookError(
+            f"An example has {longest} tokens and the model reads {limit}: shorten it, or encode "
+            f"with max_length={limit} and truncate=True."
+        )
+    models.learning_weights(model)
+
+
+def _master_weights(model, optimizer) -> dict[str, torch.nn.Parameter]:
     """Return what the optimizer updates by name: float32 weights in either precision."""
-    names = [name for name, weight in model.named_parameters() if weight.requires_grad]
-    return dict(zip(names, optimizer.param_groups[0]["params"], strict=True))
+    return dict(
+        zip(models.learning_weights(model), optimizer.param_groups[0]["params"], strict=True)
+    )
 
 
 def _train_epoch(trainer, groups, history, bar, on_step) -> None:
     """Run one epoch's steps, writing each into the history and onto the progress bar."""
-    trainer.model.train()
     for batches in groups:
         start = time.perf_counter()
         row = trainer.step(batches)
@@ -323,7 +412,9 @@ def _train_epoch(trainer, groups, history, bar, on_step) -> None:
         bar.update()
         bar.set_postfix_str(f"loss {row['loss']:.3f}, {history.tokens_per_second:.0f} tokens/s")
         if on_step:
-            on_step(history)
+            # What only watches must not change the run: its random numbers are its own.
+            with torch.random.fork_rng(range(torch.cuda.device_count())):
+                on_step(history)
 
 
 def _measure(model, history, validation, metric) -> dict:
@@ -358,3 +449,4 @@ class EarlyStopping:
         """Put the best weights back, if any were kept."""
         if self.weights:
             torch._foreach_copy_(list(self.parameters), self.weights)
+            self.weights = None

@@ -1,12 +1,18 @@
+import contextlib
 import copy
 import math
+import sys
+import traceback
 
 import pytest
 import torch
-from transformers import get_linear_schedule_with_warmup
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState, GradientState
+from transformers import GPT2Config, GPT2LMHeadModel, get_linear_schedule_with_warmup
 
-from workbook import encoding, training
+from workbook import encoding, models, training
 from workbook.errors import WorkbookError
+from workbook.forgetting import remedies
 
 
 @pytest.fixture
@@ -197,9 +203,263 @@ def test_an_interrupted_run_leaves_float32_weights(tiny_model, examples, precisi
     assert {p.dtype for p in tiny_model.parameters()} == {torch.float32}
 
 
-@pytest.mark.parametrize(
-    "options, message", [({"examples": []}, "nothing to learn"), ({"patience": 1}, "validation")]
-)
+# --- fit starts clean and leaves clean, whatever ends it
+
+
+def bits(model):
+    """The model's weights as bytes, so that equal means equal in every bit."""
+    return {name: p.detach().view(torch.uint8).clone() for name, p in model.named_parameters()}
+
+
+def same_bits(one, other):
+    first, second = bits(one), bits(other)
+    return first.keys() == second.keys() and all(map(torch.equal, first.values(), second.values()))
+
+
+def assert_clean(model):
+    assert not any(module.training for module in model.modules())
+    assert all(p.grad is None for p in model.parameters())
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+    assert not training.tqdm._instances  # every progress bar is closed
+
+
+@contextlib.contextmanager
+def line_by_line(on_line):
+    """Call `on_line` with the function's name before each line of the training code."""
+    files = {training.__file__, models.__file__}
+
+    def trace(frame, event, argument):
+        if frame.f_code.co_filename not in files:
+            return None
+        if event == "line":
+            on_line(frame.f_code.co_name)
+        return trace
+
+    sys.settrace(trace)
+    try:
+        yield
+    finally:
+        sys.settrace(None)
+
+
+def test_a_run_interrupted_anywhere_leaves_nothing_for_the_next(
+    tiny_model, examples, precision, monkeypatch
+):
+    """The interrupt comes in the middle of each function of the run: cast, step, validation …"""
+    monkeypatch.setattr(training, "release_memory", lambda: None)  # half a second each time
+    start, fresh = models.snapshot(tiny_model), copy.deepcopy(tiny_model)
+    options = dict(
+        batch_size=3, lr=1e-2, seed=3, validation=examples, regularizers=[remedies.l2_sp(start, 1)]
+    )
+    lines = []
+    with line_by_line(lines.append):
+        expected = training.fit(fresh, examples, progress=False, **options)
+    lines = lines[: len(lines) - lines[::-1].index("should_stop")]  # then it only cleans up
+    where = {name: [i for i, each in enumerate(lines) if each == name] for name in set(lines)}
+    assert {"cast_weights", "working_precision", "step", "evaluate_loss"} <= where.keys()
+    for name, places in where.items():
+        left = iter(range(places[len(places) // 2]))
+
+        def interrupt(_, left=left):
+            if next(left, None) is None:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt), line_by_line(interrupt):
+            training.fit(tiny_model, examples, **options)
+        assert_clean(tiny_model)
+        models.restore(tiny_model, start)
+        history = training.fit(tiny_model, examples, progress=False, **options)
+        assert history.steps == expected.steps and same_bits(tiny_model, fresh), name
+        models.restore(tiny_model, start)
+
+
+def stop(*_):
+    raise KeyboardInterrupt
+
+
+def fail(*_):
+    raise ZeroDivisionError
+
+
+@pytest.mark.parametrize("way", [{"on_step": stop}, {"metric": fail}, {"regularizers": [fail]}])
+def test_an_error_in_a_callback_leaves_the_model_clean(tiny_model, examples, precision, way):
+    with pytest.raises((KeyboardInterrupt, ZeroDivisionError)):
+        training.fit(tiny_model, examples, **way)
+    assert_clean(tiny_model)
+
+
+@pytest.mark.parametrize("what", ["loss", "gradient"])
+def test_a_step_that_is_no_number_changes_no_weight(
+    tiny_model, examples, precision, what, monkeypatch
+):
+    """A penalty on the second step stands in for a gradient that overflows."""
+    fresh, start = copy.deepcopy(tiny_model), models.snapshot(tiny_model)
+    options = dict(batch_size=3, lr=1e-2, progress=False)
+    training.fit(fresh, examples, **options)
+    with monkeypatch.context() as patch:
+        if what == "loss":
+            loss = training.completion_loss
+            patch.setattr(training, "completion_loss", lambda *a: loss(*a) * math.nan)
+            spoil = []
+        else:
+            spoil = [lambda ws: float(next(iter(ws.values())).grad.fill_(math.inf).sum())]
+        with pytest.raises(WorkbookError, match="lower the learning rate"):
+            training.fit(tiny_model, examples, regularizers=spoil, **options)
+    assert_clean(tiny_model)
+    assert all(torch.equal(start[n], p) for n, p in tiny_model.named_parameters())
+    training.fit(tiny_model, examples, **options)
+    assert same_bits(tiny_model, fresh)
+
+
+def test_gradients_left_by_others_do_not_enter_a_run(tiny_model, examples, precision):
+    fresh = copy.deepcopy(tiny_model)
+    training.fit(fresh, examples, lr=1e-2, progress=False)
+    tiny_model(**encoding.collate(examples)).loss.backward()
+    training.fit(tiny_model, examples, lr=1e-2, progress=False)
+    assert same_bits(tiny_model, fresh)
+
+
+def test_what_watches_a_run_does_not_change_it(tiny_model, examples, precision):
+    """Dropout would tell: a callback scores the model, draws numbers and leaves a gradient."""
+    tiny_model.config.attention_dropout = 0.5
+    for layer in tiny_model.model.layers:
+        layer.self_attn.attention_dropout = 0.5
+    watched = copy.deepcopy(tiny_model)
+
+    def watch(history):
+        training.evaluate_loss(watched, examples)
+        torch.rand(5)
+        training.completion_loss(watched, encoding.collate(examples)).backward()
+
+    options = dict(epochs=2, batch_size=2, lr=1e-2, progress=False)
+    training.fit(tiny_model, examples, **options)
+    training.fit(watched, examples, on_step=watch, **options)
+    assert same_bits(tiny_model, watched)
+    assert_clean(watched)
+
+
+def test_an_interrupted_run_keeps_no_moments(tiny_model, examples, precision):
+    """The traceback of an interrupt holds the optimizer, and a gigabyte of moments in it."""
+    with pytest.raises(KeyboardInterrupt) as caught:
+        training.fit(tiny_model, examples, on_step=stop, progress=False)
+    frames = [frame for frame, _ in traceback.walk_tb(caught.value.__traceback__)]
+    held = [value for frame in frames for value in frame.f_locals.values()]
+    optimizers = [value for value in held if isinstance(value, torch.optim.Optimizer)]
+    assert optimizers and not any(optimizer.state for optimizer in optimizers)
+
+
+def test_a_model_loaded_in_low_precision_moves_as_far_as_in_float32(
+    tiny_model, examples, precision
+):
+    """Small steps, which weights in bfloat16 would round away."""
+    loaded = copy.deepcopy(tiny_model).to(torch.bfloat16)
+    wide = copy.deepcopy(loaded).float()
+    for model in (loaded, wide):
+        training.fit(model, examples, epochs=5, lr=1e-4, progress=False)
+    assert same_bits(loaded, wide)
+
+
+@pytest.fixture
+def accelerate():
+    """Accelerate without the settings that it remembers from earlier tests, nor for later ones."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    GradientState._reset_state()
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+    GradientState._reset_state()
+
+
+ACCELERATE = [
+    {"ACCELERATE_MIXED_PRECISION": "bf16"},
+    {"ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "4"},
+    {"ACCELERATE_DYNAMO_BACKEND": "EAGER"},
+    {"ACCELERATE_USE_CPU": "true", "ACCELERATE_MIXED_PRECISION": "fp8"},
+    {"ACCELERATE_USE_DEEPSPEED": "true"},
+    {"ACCELERATE_USE_FSDP": "true"},
+    {"ACCELERATE_TORCH_DEVICE": "meta"},
+]
+
+
+@pytest.mark.parametrize("variables", ACCELERATE, ids=lambda variables: " ".join(variables))
+def test_variables_of_accelerate_do_not_change_a_run(
+    tiny_model, examples, precision, variables, accelerate, monkeypatch
+):
+    plain, options = copy.deepcopy(tiny_model), dict(batch_size=2, lr=1e-2, progress=False)
+    expected = training.fit(plain, examples, **options)
+    AcceleratorState._reset_state(reset_partial_state=True)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert training.fit(tiny_model, examples, **options).steps == expected.steps
+    assert same_bits(tiny_model, plain)
+
+
+def test_an_accelerator_made_elsewhere_does_not_change_a_run(
+    tiny_model, examples, precision, accelerate
+):
+    plain, options = copy.deepcopy(tiny_model), dict(batch_size=2, lr=1e-2, progress=False)
+    expected = training.fit(plain, examples, **options)
+    AcceleratorState._reset_state(reset_partial_state=True)
+    Accelerator(mixed_precision="bf16", gradient_accumulation_steps=4, cpu=True)
+    assert training.fit(tiny_model, examples, **options).steps == expected.steps
+    assert same_bits(tiny_model, plain)
+
+
+def test_under_a_launcher_accelerate_has_a_say(tiny_model, examples, accelerate, monkeypatch):
+    monkeypatch.setenv("WORKBOOK_PRECISION", "fp32")
+    plain, options = copy.deepcopy(tiny_model), dict(batch_size=2, lr=1e-2, progress=False)
+    training.fit(plain, examples, **options)
+    for name, value in {
+        "RANK": "0",
+        "WORLD_SIZE": "1",
+        "ACCELERATE_MIXED_PRECISION": "bf16",
+    }.items():
+        monkeypatch.setenv(name, value)
+    forward = tiny_model.forward
+    training.fit(tiny_model, examples, **options)
+    assert not same_bits(tiny_model, plain)
+    assert_clean(tiny_model)
+    assert tiny_model.forward == forward  # mixed precision wraps it for the run
+
+
+REQUESTS = [
+    ({"examples": []}, "nothing to learn"),
+    ({"patience": 1}, "validation"),
+    ({"batch_size": 0}, "^batch_size is 0: choose at least 1"),
+    ({"epochs": 0}, "^epochs is 0: choose at least 1"),
+    ({"gradient_accumulation_steps": 0}, "^gradient_accumulation_steps is 0"),
+    ({"patience": 0, "validation": [{"input_ids": [1, 2], "labels": [-100, 2]}]}, "^patience is 0"),
+    ({"examples": [{"input_ids": [1] * 600, "labels": [1] * 600}]}, "600 tokens .* reads 512"),
+    ({"validation": [{"input_ids": [1] * 600, "labels": [1] * 600}]}, "600 tokens .* reads 512"),
+]
+
+
+@pytest.mark.parametrize("options, message", REQUESTS)
 def test_impossible_requests_are_refused(tiny_model, examples, options, message):
+    before = weights(tiny_model)
     with pytest.raises(WorkbookError, match=message):
         training.fit(tiny_model, **{"examples": examples} | options, progress=False)
+    assert all(torch.equal(before[n], p) for n, p in tiny_model.named_parameters())
+
+
+def test_text_beyond_learned_positions_is_refused(examples):
+    config = GPT2Config(vocab_size=400, n_positions=8, n_embd=16, n_layer=1, n_head=2)
+    long = {"input_ids": [1] * 9, "labels": [1] * 9}
+    with pytest.raises(WorkbookError, match="9 tokens and the model reads 8"):
+        training.fit(GPT2LMHeadModel(config), [long], progress=False)
+
+
+def test_a_model_of_which_nothing_learns_is_refused(tiny_model, examples):
+    tiny_model.requires_grad_(False)
+    with pytest.raises(WorkbookError, match="No weight of the model learns"):
+        training.fit(tiny_model, examples, progress=False)
+
+
+def test_a_loss_over_nothing_is_refused(tiny_model):
+    with pytest.raises(WorkbookError, match="at least one example"):
+        training.evaluate_loss(tiny_model, [])
+
+
+def test_quantized_weights_are_not_cast(tiny_model):
+    tiny_model.packed = torch.nn.Parameter(torch.ones(3, dtype=torch.uint8), requires_grad=False)
+    models.cast_weights(tiny_model, torch.bfloat16)
+    assert tiny_model.packed.dtype == torch.uint8 and tiny_model.dtype == torch.bfloat16

@@ -2,7 +2,7 @@
 
 import itertools
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import torch
 
@@ -17,7 +17,8 @@ Weights = dict[str, torch.Tensor]
 def l2_sp(anchor: Weights, lam: float) -> Regularizer:
     """Return the penalty ½ · lam · ‖θ − anchor‖², which pulls the weights to where they began.
 
-    `anchor` is a `models.snapshot` taken before training (Li et al. 2018, arXiv:1802.01483).
+    `anchor` is a `models.snapshot` taken before training (Li et al. 2018, arXiv:1802.01483). A
+    weight that it does not name is free; WorkbookError is raised if it names none that learns.
     """
     return quadratic_penalty(anchor, lam, None)
 
@@ -26,7 +27,8 @@ def ewc(anchor: Weights, fisher: Weights, lam: float) -> Regularizer:
     """Return the penalty ½ · lam · Σ Fᵢ (θᵢ − anchorᵢ)²: weights that mattered hold on tighter.
 
     Elastic weight consolidation (Kirkpatrick et al. 2017, arXiv:1612.00796); `fisher` comes from
-    `fisher_diagonal`. A weight that it does not name is free.
+    `fisher_diagonal`. A weight that one of the two does not name is free; WorkbookError is raised
+    if they name none that learns.
     """
     return quadratic_penalty(anchor, lam, fisher)
 
@@ -37,15 +39,20 @@ def quadratic_penalty(anchor: Weights, lam: float, fisher: Weights | None) -> Re
     One weight matrix at a time, to save memory.
     """
 
+    named = anchor.keys() if fisher is None else anchor.keys() & fisher.keys()
+
     @torch.no_grad()
     def penalty(weights: dict[str, torch.nn.Parameter]) -> float:
         """Add the penalty's gradient to the weights' and return its value."""
+        _check_named(weights, named, anchor)
         value = 0.0
         for name, weight in weights.items():
-            if fisher is not None and name not in fisher:
+            if name not in named:
                 continue
             distance = weight - anchor[name].to(weight.device)
             force = distance if fisher is None else fisher[name].to(weight.device) * distance
+            if weight.grad is None:  # the loss does not depend on it
+                weight.grad = torch.zeros_like(weight)
             weight.grad.add_(force, alpha=lam)
             value += torch.dot(force.flatten(), distance.flatten()).item()
         return 0.5 * lam * value
@@ -58,15 +65,17 @@ def pull_back(anchor: Weights, share: float, fisher: Weights | None = None) -> R
 
     The decoupled form of `l2_sp`, and with a Fisher information of `ewc`, whose shares are
     share · Fᵢ, at most 1. As in AdamW's weight decay (Loshchilov & Hutter 2019, arXiv:1711.05101)
-    the pull passes by the clipping of gradients and Adam's scaling. A weight that `anchor` or
-    `fisher` does not name is free.
+    the pull passes by the clipping of gradients and Adam's scaling. A weight that one of the two
+    does not name is free; WorkbookError is raised if they name none that learns.
     """
+    named = anchor.keys() if fisher is None else anchor.keys() & fisher.keys()
 
     @torch.no_grad()
     def pull(weights: dict[str, torch.nn.Parameter]) -> float:
         """Move the weights, before the optimizer's step; there is no penalty to report."""
+        _check_named(weights, named, anchor)
         for name, weight in weights.items():
-            if name in anchor and (fisher is None or name in fisher):
+            if name in named:
                 part = share if fisher is None else (share * fisher[name]).clamp(max=1)
                 part = part if fisher is None else part.to(weight.device)
                 weight.lerp_(anchor[name].to(weight.device), part)
@@ -91,6 +100,19 @@ def sampled_loss(model: torch.nn.Module, example: dict) -> torch.Tensor:
     return training.completion_loss(model, batch)
 
 
+def _check_named(weights: Weights, named: Collection[str], anchor: Weights) -> None:
+    """Raise WorkbookError if the penalty would hold nothing, or is of another model."""
+    held = [name for name in weights if name in named]
+    if not held:
+        raise WorkbookError(
+            f"The penalty names no weight that learns, such as {next(iter(weights))}: take the "
+            "snapshot of what learns, with the addition attached."
+        )
+    for name in held:
+        if weights[name].shape != anchor[name].shape:
+            raise WorkbookError(f"{name} has another shape in the anchor: take a new snapshot.")
+
+
 def example_loss(model: torch.nn.Module, example: dict) -> torch.Tensor:
     """Return the negative log-likelihood (nats) of one example's completion."""
     return training.completion_loss(model, training.to_device(collate([example]), model.device))
@@ -107,11 +129,12 @@ def fisher_diagonal(
     The gradient of each *example's* log-likelihood is squared by itself; squaring that of a batch
     would let gradients cancel first, and is no Fisher information. With `normalize` the entries
     are scaled to mean 1, so that `lam` in `ewc` compares with that of `l2_sp`. Takes one
-    backward pass an example. Raises WorkbookError for no examples and gradients that are all zero.
+    backward pass an example. Raises WorkbookError for no examples, if nothing learns, and for
+    gradients that are all zero.
     """
     if not examples:
         raise WorkbookError("The Fisher information needs examples of the abilities to keep.")
-    learning = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    learning = models.learning_weights(model)
     fisher = {name: torch.zeros_like(p) for name, p in learning.items()}
     model.eval()
     for example in examples:

@@ -54,7 +54,7 @@ def _both_readings(task: Task, rows, answers) -> tuple[float, float]:
 
 
 def score(task: Task, rows: Sequence[dict], answers: Sequence, grade=grading.grade) -> float:
-    """Return the mean grade of the answers; a label counts by its number, of a text the first line."""
+    """Return the mean grade of the answers: labels by number, of texts the first line."""
     if task.labels:
         hits = [answer == row["label"] for answer, row in zip(answers, rows, strict=True)]
         return sum(hits) / len(hits)
