@@ -1,6 +1,9 @@
 """Load a causal language model and its tokenizer, count its weights, take and restore snapshots."""
 
+import contextlib
 import os
+import weakref
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -14,6 +17,7 @@ from .assets import convert
 from .errors import WorkbookError
 
 DEFAULT_MODEL = "smollm2-135m-instruct"
+RECURRENT_LAYERS = {"conv", "linear_attention", "hybrid", "hybrid_sliding"}  # transformers' names
 HUB_FILES = ("*.json", "*.jinja", "*.txt", "*.model", "*.safetensors")
 
 
@@ -24,7 +28,8 @@ def load(
 
     `name` is `DEFAULT_MODEL`, a local folder or a hub id (with `revision`); without it, the setting
     `WORKBOOK_MODEL` or the default model. Weights are read from safetensors only, and no code
-    that comes with a model is run. Raises WorkbookError when it cannot be loaded.
+    that comes with a model is run. Raises WorkbookError when it cannot be loaded, and for models
+    that are no Transformer decoder.
     """
     name = name or os.environ.get("WORKBOOK_MODEL") or DEFAULT_MODEL
     folder = _folder(name, revision)
@@ -85,7 +90,9 @@ def _ready(
         tokenizer.pad_token = tokenizer.eos_token
     model.generation_config.pad_token_id = tokenizer.pad_token_id
     model.config.use_cache = True
-    return model.to(settings.device()).eval(), tokenizer
+    model = model.to(settings.device()).eval()
+    check_causal(model)
+    return model, tokenizer
 
 
 @dataclass(frozen=True)
@@ -109,7 +116,89 @@ def count_parameters(model: torch.nn.Module) -> Parameters:
 
 def context_length(model: torch.nn.Module) -> float:
     """Return how many tokens the model reads at most, infinity where it does not say."""
-    return getattr(model.config, "max_position_embeddings", None) or float("inf")
+    config = model.config.get_text_config(decoder=True)
+    return getattr(config, "max_position_embeddings", None) or float("inf")
+
+
+def vocabulary_size(model: torch.nn.Module) -> int:
+    """Return how many words the model chooses from, hence the logits of one position."""
+    return model.config.get_text_config(decoder=True).vocab_size
+
+
+_known_causal = weakref.WeakSet()
+
+
+def check_causal(model: torch.nn.Module) -> None:
+    """Raise WorkbookError for a model that cannot be scored word after word.
+
+    An encoder sees the words that it should predict; a state-space model has no attention that
+    could leave out pads, nor a cache that could be branched. A model is looked at once.
+    """
+    if model in _known_causal:
+        return
+    name = type(model).__name__
+    config = model.config.get_text_config(decoder=True)
+    if getattr(model, "_is_stateful", False) or RECURRENT_LAYERS & {*_layer_types(config)}:
+        raise WorkbookError(
+            f"A {name} keeps a state in place of attention, which is not scored here: choose a "
+            "Transformer decoder, such as a Llama, Qwen or Gemma."
+        )
+    if _sees_what_follows(model):
+        raise WorkbookError(
+            f"A {name} sees the words that it should predict, as encoders do: choose a causal "
+            "language model, such as a Llama, Qwen or Gemma."
+        )
+    _known_causal.add(model)
+
+
+def _layer_types(config) -> list[str]:
+    return getattr(config, "layer_types", None) or []
+
+
+@torch.inference_mode()
+def _sees_what_follows(model: torch.nn.Module) -> bool:
+    """Tell whether the logits at two tokens depend on the six that follow."""
+    was_training = model.training
+    model.eval()
+    texts = [torch.tensor([[1, 2, *[last] * 6]], device=model.device) for last in (3, 4)]
+    rows, positions = torch.tensor([0, 0]), torch.tensor([-8, -7])
+    try:
+        first, second = (logits_at(model, rows, positions, input_ids=text) for text in texts)
+    finally:
+        model.train(was_training)
+    # Not zero: a mixture of experts groups other tokens together, which moves the last bits.
+    tolerance = 1e-3 if first.dtype == torch.float32 else 1e-2
+    return bool((first - second).abs().max() > tolerance * first.abs().max())
+
+
+def logits_at(
+    model: torch.nn.Module, rows: torch.Tensor, positions: torch.Tensor, **inputs
+) -> torch.Tensor:
+    """Return the logits [places, vocabulary] at the places (row, position) of a batch alone.
+
+    The output layer gets no other hidden states: with a vocabulary of 262,144 words the logits of
+    a thousand tokens take a gigabyte. Negative positions count from the end; `inputs` are the
+    model's.
+    """
+    with _output_layer_reads(model, lambda hidden: hidden[rows, positions][None]):
+        return model(**inputs).logits[0]
+
+
+def last_logits(model: torch.nn.Module) -> contextlib.AbstractContextManager:
+    """Return a context in which the model computes the logits of the last position alone."""
+    return _output_layer_reads(model, lambda hidden: hidden[:, -1:])
+
+
+@contextlib.contextmanager
+def _output_layer_reads(model, choose) -> Iterator[None]:
+    """Pass `choose(hidden)` to the output layer instead of all hidden states [rows, tokens, n]."""
+    handle = model.get_output_embeddings().register_forward_pre_hook(
+        lambda _, arguments: (choose(arguments[0]), *arguments[1:])
+    )
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 def learning_weights(model: torch.nn.Module) -> dict[str, torch.nn.Parameter]:

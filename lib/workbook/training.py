@@ -21,6 +21,8 @@ from . import models, settings
 from .encoding import IGNORE_INDEX, collate, length_grouped_batches
 from .errors import WorkbookError
 
+LARGE_VOCABULARY = 2**16  # words: from here on, logits that nothing learns from cost too much
+
 # Called with the learning float32 weights by name, when the backward pass has filled their .grad.
 Regularizer = Callable[[dict[str, torch.nn.Parameter]], float]
 
@@ -131,18 +133,20 @@ def completion_loss(model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> t
     """Return the summed cross-entropy (nats) of the batch's labels.
 
     Logits are computed only at positions that some row learns from: with 49,152 words in the
-    vocabulary and two-token completions this saves a third of the time. Positions count from the
-    end of the row, so a soft prompt put before the text does not shift them.
+    vocabulary and two-token completions this saves a third of the time. Of a larger vocabulary
+    each row computes its own positions only. Positions count from the end of the row, so a soft
+    prompt put before the text does not shift them.
     """
-    targets = batch["labels"][:, 1:]
+    targets = batch["labels"][:, 1:]  # [rows, tokens - 1]
+    inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
+    if models.vocabulary_size(model) > LARGE_VOCABULARY:
+        rows, places = (targets != IGNORE_INDEX).nonzero(as_tuple=True)
+        positions = places - batch["labels"].shape[1]
+        logits = models.logits_at(model, rows, positions, **inputs, use_cache=False)
+        return F.cross_entropy(logits.float(), targets[rows, places], reduction="sum")
     learned = (targets != IGNORE_INDEX).any(dim=0).nonzero().squeeze(1)
     positions = learned - batch["labels"].shape[1]
-    logits = model(
-        input_ids=batch["input_ids"],
-        attention_mask=batch["attention_mask"],
-        logits_to_keep=positions,
-        use_cache=False,
-    ).logits
+    logits = model(**inputs, logits_to_keep=positions, use_cache=False).logits
     wanted = targets[:, learned]
     return F.cross_entropy(logits.float().flatten(0, 1), wanted.flatten(), reduction="sum")
 

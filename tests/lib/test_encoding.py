@@ -7,7 +7,8 @@ from workbook import encoding
 from workbook.encoding import IGNORE_INDEX
 from workbook.errors import WorkbookError
 
-words = st.text(alphabet=st.characters(blacklist_categories=("Cs",)), min_size=1, max_size=40)
+letters = st.characters(exclude_categories=("Cs",), exclude_characters="\0")
+words = st.text(alphabet=letters, min_size=1, max_size=40)
 
 
 def test_prompt_is_masked_and_the_end_is_learned(tiny_tokenizer):
@@ -29,7 +30,10 @@ def test_every_pair_keeps_its_text_and_learns_only_the_completion(
     )
     ids, labels = example["input_ids"], example["labels"]
     assert len(ids) == len(labels)
-    start = len(encoding.token_ids(tiny_tokenizer, prompt))
+    start = len(encoding.split_ids(tiny_tokenizer, prompt, completion, "plain")[0])
+    assert tiny_tokenizer.decode(ids[:-1]) == prompt + encoding.format_completion(
+        prompt, completion, "plain"
+    )
     assert labels[:start] == [IGNORE_INDEX] * start
     assert labels[start:] == ids[start:]
 

@@ -50,8 +50,8 @@ class SoftPrompt(Addition):
 def _prepend(group, rows, body, arguments: tuple, options: dict) -> tuple[tuple, dict]:
     """Put the prompt before the text, once a cache, and extend mask and positions.
 
-    The mask may leave out the prompt, as in generation, or count it with the cache. Positions
-    count only what the mask lets through, so pads between prompt and text cost no distance.
+    The mask may leave out the prompt, as in generation, or count it with the cache. Pads on the
+    left go before the prompt, so that nothing lies between it and the text.
     """
     options = dict(options)
     text, ids = options.pop("inputs_embeds", None), options.pop("input_ids", None)
@@ -62,6 +62,10 @@ def _prepend(group, rows, body, arguments: tuple, options: dict) -> tuple[tuple,
     if past == 0:
         text = torch.cat([_vectors(group, rows, text), text], dim=1)
     mask = _mask(options.get("attention_mask"), text, past)
+    first = _pads_first(options.get("attention_mask"), mask)
+    if first is not None:
+        mask = mask.gather(1, first)
+        text = text if past else torch.take_along_dim(text, first[..., None], dim=1)
     _check_context(body, mask)
     position = (mask.cumsum(dim=1) - 1).clamp(min=0)[:, past:]
     return (), options | dict(inputs_embeds=text, attention_mask=mask, position_ids=position)
@@ -81,6 +85,17 @@ def _mask(given: torch.Tensor | None, text: torch.Tensor, past: int) -> torch.Te
     if given is None:
         return torch.ones(len(text), total, dtype=torch.long, device=text.device)
     return F.pad(given.long(), (total - given.shape[1], 0), value=1)
+
+
+def _pads_first(given: torch.Tensor | None, mask: torch.Tensor) -> torch.Tensor | None:
+    """Return the order of places [rows, cache and text] with left pads first, None without pads.
+
+    The text keeps its places; the prompt and the pads change theirs.
+    """
+    if given is None or (missing := mask.shape[1] - given.shape[1]) == 0:
+        return None
+    pads = F.pad(given.cumsum(dim=1) == 0, (missing, 0), value=False)
+    return pads.logical_not().int().argsort(dim=1, stable=True) if pads.any() else None
 
 
 def _check_context(body, mask: torch.Tensor) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .. import grading, metrics, scoring, settings, tasks
-from ..encoding import token_ids
+from ..encoding import split_ids, text_ids
 from ..errors import WorkbookError
 from ..metrics import Interval
 
@@ -168,9 +168,9 @@ def instructions(model, tokenizer, split: str, n: int) -> list[float]:
 def instruction_loss(model, tokenizer, split: str, n: int) -> list[float]:
     """Return the loss of a good answer to each everyday instruction, in nats per token."""
     rows = _rows("instructions", split, n)
-    good = [[row["output"]] for row in rows]
-    scores = scoring.score_choices(model, tokenizer, _prompts("instructions", rows), good)
-    lengths = [len(token_ids(tokenizer, text)) for (text,) in good]
+    prompts, good = _prompts("instructions", rows), [row["output"] for row in rows]
+    scores = scoring.score_choices(model, tokenizer, prompts, [[text] for text in good])
+    lengths = [len(split_ids(tokenizer, *pair)[1]) for pair in zip(prompts, good, strict=True)]
     return [-score / length for (score,), length in zip(scores, lengths, strict=True)]
 
 
@@ -178,7 +178,7 @@ def text_loss(model, tokenizer, split: str, n: int) -> list[float]:
     """Return the loss of each newspaper sentence as plain text, in nats per token."""
     rows = load_task("sentiment-3-editorials").splits["test"]
     first = 0 if split == "test" else 1000  # the editorials have no validation split of their own
-    texts = [token_ids(tokenizer, rows[i]["text"]) for i in range(first, first + n)]
+    texts = [text_ids(tokenizer, rows[i]["text"]) for i in range(first, first + n)]
     texts = [ids for ids in texts if len(ids) > 1]
     starts, rest = [ids[:1] for ids in texts], [[ids[1:]] for ids in texts]
     scores = scoring.score_continuations(model, starts, rest)
