@@ -42,7 +42,7 @@ def grade(metric: str, answer: str, row: dict) -> float:
     if metric == "exact_match":
         return metrics.compute("exact_match", [answer], [accepted(row)])["exact_match"]
     if metric == "accuracy":  # to the letter
-        return float(answer.strip() == row["answer"])
+        return float(answer.strip() in accepted(row))
     if metric == "rouge":
         return metrics.compute("rouge", [answer], [reference(row)])["rougeL"]
     if metric == "span_f1":
