@@ -50,7 +50,7 @@ def grade(metric: str, answer: str, row: dict) -> float:
         is_foreign = row.get("language", "English") != "English"  # its "a" is another word
         return float(metrics.exact_match(answer, accepted(row), articles=is_foreign))
     if metric == "accuracy":  # to the letter
-        return float(answer.strip() == row["answer"])
+        return float(answer.strip() in accepted(row))
     if metric == "rouge":
         return float(metrics.rouge(answer, reference(row))["rougeL"].fmeasure)
     if metric == "span_f1":

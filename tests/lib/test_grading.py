@@ -101,6 +101,8 @@ def test_name_f1_is_a_share(answer, names):
         ("accuracy", " He is a nurse. ", {"answer": "He is a nurse."}, 1.0),
         ("accuracy", "He is nurse.", {"answer": "He is a nurse."}, 0.0),  # articles count
         ("accuracy", "he is a nurse.", {"answer": "He is a nurse."}, 0.0),
+        ("accuracy", "It's hot.", {"answer": "It is hot.", "aliases": ["It's hot."]}, 1.0),
+        ("accuracy", "Its hot.", {"answer": "It is hot.", "aliases": ["It's hot."]}, 0.0),
         ("rouge", "a cat sat", {"output": "a cat sat down"}, 6 / 7),
         ("rouge", "a cat sat", {"summary": "a cat sat", "output": "x"}, 1.0),
         ("rouge", "", {"output": "a cat"}, 0.0),
