@@ -1,5 +1,6 @@
 """From prompt–completion pairs to token ids, labels and batches (taught in notebook 02)."""
 
+import datetime
 import functools
 import json
 import re
@@ -243,14 +244,17 @@ class _Reader:
 
 
 def _reader(tokenizer) -> _Reader:
-    """Return the tokenizer's reader, a new one when its tokens or its template have changed."""
+    """Return the tokenizer's reader, a new one when its tokens or its template have changed.
+
+    It is new each day too, since some templates write the date.
+    """
     if getattr(tokenizer, "backend_tokenizer", None) is None:
         raise WorkbookError(
             "This tokenizer does not tell where its tokens begin: take a model whose folder has a "
             "tokenizer.json."
         )
-    state = len(tokenizer), str(tokenizer.chat_template), str(tokenizer.special_tokens_map)
-    return _made_reader(tokenizer, *state)
+    words = str(tokenizer.chat_template), str(tokenizer.special_tokens_map)
+    return _made_reader(tokenizer, len(tokenizer), *words, datetime.date.today())
 
 
 @functools.lru_cache(maxsize=4)

@@ -399,6 +399,8 @@ def generate(
     the model's context, and for models that are no Transformer decoder.
     """
     check_batch_size(batch_size)
+    if max_new_tokens < 1:
+        raise WorkbookError(f"{max_new_tokens} new tokens are no text: choose at least 1.")
     rows = [prompt_ids(tokenizer, prompt, prompt_style) for prompt in prompts]
     if not all(rows):
         raise WorkbookError("A prompt has no tokens: give each at least one word.")

@@ -415,6 +415,11 @@ def test_batches_that_hold_nothing_are_refused(tiny_model, tiny_tokenizer, size)
         encoding.length_grouped_batches([1, 2], size, torch.Generator())
 
 
+def test_no_new_tokens_are_refused(tiny_model, tiny_tokenizer):
+    with pytest.raises(WorkbookError, match="at least 1"):
+        scoring.generate(tiny_model, tiny_tokenizer, ["film"], max_new_tokens=0)
+
+
 def test_text_beyond_the_context_is_refused(tiny_model, tiny_tokenizer):
     limit = tiny_model.config.max_position_embeddings
     for prompt in ("good film " * limit, "good " * (limit - 20)):

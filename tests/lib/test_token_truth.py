@@ -1,6 +1,7 @@
 """Prompt and completion become the tokens of the joint text, whatever the kind of tokenizer."""
 
 import copy
+import datetime
 
 import pytest
 import torch
@@ -410,6 +411,26 @@ def test_a_tokenizer_that_changes_is_read_anew(tiny_tokenizer):
     tiny_tokenizer.chat_template = CHATML.replace("<|im_end|>", "<new>")
     found = encoding.encode(tiny_tokenizer, "The film", "is good")["input_ids"]
     assert found[-1] == tiny_tokenizer.convert_tokens_to_ids("<new>")
+
+
+def test_a_template_may_write_the_date(tiny_tokenizer, monkeypatch):
+    class Day(datetime.date):
+        number = 1
+
+        @classmethod
+        def today(cls):
+            return datetime.date(2030, 1, cls.number)
+
+    monkeypatch.setattr(datetime, "date", Day)
+    for Day.number in (1, 2):
+        tiny_tokenizer.chat_template = CHATML  # the text of the template itself stays
+        monkeypatch.setattr(
+            type(tiny_tokenizer), "apply_chat_template",
+            lambda _, messages, **options: f"{Day.number}. {messages[0]['content']}",
+        )  # fmt: skip
+        assert tiny_tokenizer.decode(encoding.prompt_ids(tiny_tokenizer, "film")) == (
+            f"{Day.number}. film"
+        )
 
 
 def test_a_tokenizer_without_places_is_refused():
