@@ -336,7 +336,7 @@ def test_a_saved_addition_comes_back_exactly(make, tiny_model, tiny_tokenizer, t
     addition = loud(make(tiny_model))
     storage.save(addition, tmp_path / "one.safetensors")
     loaded = storage.load(tmp_path / "one.safetensors", tiny_model)
-    assert type(loaded) is type(addition) and loaded.settings == addition.settings
+    assert type(loaded) is type(addition) and loaded.config == addition.config
     assert same(weights(loaded), weights(addition))
     with attached(tiny_model, addition) as model:
         expected = logits(model, tiny_tokenizer)
