@@ -35,6 +35,7 @@ from transformers import DataCollatorForLanguageModeling
 from workbook import assets, checks, encoding, errors, metrics, models, plots, recording
 from workbook import runcache, scoring, settings, tasks, templates
 from workbook.tasks import splits
+from workbook.tasks.reviews import FILES, NEUTRAL_VALENCE, POLAR_VALENCE
 
 LIVE = settings.pick(smoke=8, default=200, full=500)  # reviews to score per template
 SAMPLE = settings.pick(smoke=100, default=1000, full=5000)  # reviews to count tokens of
@@ -53,7 +54,7 @@ SAMPLE = settings.pick(smoke=100, default=1000, full=5000)  # reviews to count t
 # %%
 def read_raw(domain):
     """Return the file of a domain as it is: id, valence, text."""
-    path = assets.reviews_dir() / tasks.REVIEW_FILES[domain]
+    path = assets.reviews_dir() / FILES[domain]
     return pd.read_csv(path, sep="\t", names=["id", "valence", "text"], quoting=3)
 
 
@@ -69,9 +70,9 @@ with pd.option_context("display.max_colwidth", 100):
 # %%
 def label_of(valence):
     """Return the label of a mean rating."""
-    if abs(valence) >= tasks.POLAR_VALENCE:  # 1
+    if abs(valence) >= POLAR_VALENCE:  # 1
         return "positive" if valence > 0 else "negative"
-    return "neutral" if abs(valence) <= tasks.NEUTRAL_VALENCE else "left out"  # 0.5
+    return "neutral" if abs(valence) <= NEUTRAL_VALENCE else "left out"  # 0.5
 
 
 raw["label"] = raw.valence.map(label_of)
@@ -115,7 +116,7 @@ plots.show(fig, alt)
 # 0.2 to 0.25 and shows that it knows nothing.
 
 # %%
-domains = {name: read_raw(name).valence.map(label_of).value_counts() for name in tasks.REVIEW_FILES}
+domains = {name: read_raw(name).valence.map(label_of).value_counts() for name in FILES}
 display(pd.DataFrame(domains).T[list(colours)])
 
 three = tasks.load_task("sentiment-3")
@@ -669,13 +670,13 @@ checks.nb02.check_my_template(my_templates)
 
 # %%
 twins = {}
-for domain in tasks.REVIEW_FILES:
+for domain in FILES:
     texts = list(read_raw(domain).text)
     twins[domain] = len(texts) - len(splits.distinct(texts))
 print(twins)
 
 tweets = read_raw("tweets")
-tweets = tweets[tweets.valence.abs() >= tasks.POLAR_VALENCE].reset_index(drop=True)
+tweets = tweets[tweets.valence.abs() >= POLAR_VALENCE].reset_index(drop=True)
 tweets["label"] = (tweets.valence > 0).astype(int)
 print(*tweets.text[tweets.text.str.contains("lucky charm")], sep="\n")
 
