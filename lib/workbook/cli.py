@@ -170,8 +170,9 @@ def cache(
         return
     rows = [row for row in runcache.entries() if name in (None, row["name"])]
     table = Table(*(rows[0] if rows else ["The run cache is empty."]))
-    for column in table.columns:
-        column.overflow = "fold"  # a name is shown whole, since it clears the run
+    for column in table.columns[1:]:
+        column.no_wrap = True
+    table.columns[0].overflow = "fold"  # a name is shown whole, since it clears the run
     for row in rows:
         table.add_row(*(escape(str(value)) for value in row.values()))
     Console().print(table)

@@ -52,6 +52,7 @@ def _sources() -> dict[str, str]:
 
 # Read at once: what runs is this code, whatever is edited while it runs.
 SOURCES = _sources()
+_code = functools.cache(code_hash)
 
 
 def runs_dir() -> Path:
@@ -78,7 +79,7 @@ def deciding_files(only_weights: bool = False) -> list[str]:
 @functools.cache
 def library_hash(only_weights: bool = False) -> str:
     """Return a hash of the code that decides: what it made is its own alone."""
-    return fingerprint([(name, code_hash(SOURCES[name])) for name in deciding_files(only_weights)])
+    return fingerprint([(name, _code(SOURCES[name])) for name in deciding_files(only_weights)])
 
 
 def data_hash() -> str:
@@ -301,8 +302,8 @@ def _entry(stem: str) -> dict:
         kept = _read(runs_dir() / f"{stem}.json")
     except DAMAGES:
         return row
-    found = {"name": str(kept.get("name", name)), "date": kept["date"], "seconds": kept["seconds"]}
-    return row | found
+    found = {"name": str(kept.get("name", name)), "date": kept["date"]}
+    return row | found | {"seconds": round(kept["seconds"], 1)}
 
 
 def _files(stem: str) -> list[Path]:

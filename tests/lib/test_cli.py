@@ -140,14 +140,16 @@ def test_measure_without_a_sweep_is_told(more):
 def test_cache_is_listed_and_cleared(monkeypatch):
     cleared = []
     module = types.SimpleNamespace(
-        entries=lambda: [{"name": "abc", "bytes": 12}], clear=lambda: cleared.append(True) or 2e9
+        entries=lambda: [{"name": "abc", "bytes": 12}],
+        clear=lambda name: cleared.append(name) or 2e9,
     )
     monkeypatch.setitem(sys.modules, "workbook.runcache", module)
     monkeypatch.setattr("workbook.runcache", module, raising=False)
     assert "abc" in runner.invoke(cli.app, ["cache"]).stdout
     assert not cleared
     assert runner.invoke(cli.app, ["cache", "clear"]).stdout == "2.0 GB freed\n"
-    assert cleared
+    assert runner.invoke(cli.app, ["cache", "clear", "abc"]).exit_code == 0
+    assert cleared == [None, "abc"]
 
 
 @pytest.mark.parametrize("arguments", [[], ["--write"]])

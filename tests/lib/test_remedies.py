@@ -9,6 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from workbook import encoding, models, training
+from workbook.adaptation.additions import attached
+from workbook.adaptation.lora import LoRA
 from workbook.errors import WorkbookError
 from workbook.forgetting import remedies
 
@@ -151,7 +153,69 @@ def test_ewc_of_strength_zero_is_plain_training(tiny_model, tiny_tokenizer, prec
     assert {row["penalty"] for row in history.steps} == {0.0}
 
 
+def pulls(anchor, strength=0.7):
+    """Both pulls, with the same Fisher information for all that the anchor names."""
+    ones = {name: torch.ones_like(tensor) for name, tensor in anchor.items()}
+    return [remedies.l2_sp(anchor, strength), remedies.ewc(anchor, ones, strength)]
+
+
+def test_a_weight_that_the_anchor_does_not_name_is_free():
+    start, fisher = values(1), values(2)
+    del start["vector"]
+    for pull in (*pulls(start), remedies.ewc(start, fisher, 0.7)):
+        learning = weights(0)
+        before = {name: weight.grad.clone() for name, weight in learning.items()}
+        assert pull(learning) != 0
+        assert torch.equal(learning["vector"].grad, before["vector"])
+        assert not torch.equal(learning["matrix"].grad, before["matrix"])
+
+
+@pytest.mark.parametrize("kind", [0, 1], ids=["l2_sp", "ewc"])
+def test_a_snapshot_taken_before_the_lora_holds_nothing_and_is_refused(
+    tiny_model, tiny_tokenizer, kind, precision
+):
+    pull, examples = pulls(models.snapshot(tiny_model))[kind], encoded(tiny_tokenizer, "good")
+    with attached(tiny_model, LoRA(tiny_model, rank=2)) as model:
+        with pytest.raises(WorkbookError, match="names no weight that learns, such as lora"):
+            training.fit(model, examples, regularizers=[pull], progress=False)
+
+
+@pytest.mark.parametrize("kind", [0, 1], ids=["l2_sp", "ewc"])
+def test_a_snapshot_with_the_lora_attached_holds_it(tiny_model, tiny_tokenizer, kind, precision):
+    examples, moved = encoded(tiny_tokenizer, "good"), []
+    for strength in (0.0, 100.0):
+        made = LoRA(tiny_model, rank=2)
+        with attached(tiny_model, made) as model:
+            start = models.snapshot(model)
+            pull = pulls(start, strength)[kind]
+            options = dict(epochs=4, batch_size=3, lr=1e-2, progress=False)
+            training.fit(model, examples, regularizers=[pull], **options)
+            moved.append(distance(model, start))
+    assert moved[0] > 1.5 * moved[1]
+
+
+def test_a_weight_on_which_the_loss_does_not_depend_is_pulled_too():
+    learning, start = weights(0), values(1)
+    expected = 0.7 * (learning["vector"] - start["vector"]).detach()
+    learning["vector"].grad = None
+    remedies.l2_sp(start, 0.7)(learning)
+    torch.testing.assert_close(learning["vector"].grad, expected)
+
+
+def test_an_anchor_of_another_shape_is_refused():
+    start = values(1) | {"vector": torch.zeros(1)}  # it would broadcast
+    for pull in pulls(start):
+        with pytest.raises(WorkbookError, match="vector has another shape"):
+            pull(weights(0))
+
+
 # --- the Fisher information
+
+
+def test_fisher_information_of_a_frozen_model_is_refused(tiny_model, tiny_tokenizer):
+    tiny_model.requires_grad_(False)
+    with pytest.raises(WorkbookError, match="No weight of the model learns"):
+        remedies.fisher_diagonal(tiny_model, encoded(tiny_tokenizer, "good"))
 
 
 @pytest.fixture
