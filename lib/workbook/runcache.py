@@ -16,7 +16,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from transformers import PreTrainedTokenizerBase
 
-from . import settings, training
+from . import assets, settings, training
 from .errors import WorkbookError
 from .files import atomic_path
 from .hashing import code_hash
@@ -113,7 +113,7 @@ def fit(name: str, model: torch.nn.Module, examples: Sequence[dict], **settings_
     """Tune the model as `training.fit` does, or load what the same run left in the cache.
 
     The model holds the tuned weights afterwards either way. Callbacks that only watch (`on_step`,
-    `progress`) do not make another run.
+    `progress`) do not make another run. What was made from the base model is kept with its terms.
     """
     watching = {k: settings_.pop(k) for k in ("on_step", "progress") if k in settings_}
     inputs = {"model": model, "examples": list(examples), **settings_}
@@ -121,12 +121,13 @@ def fit(name: str, model: torch.nn.Module, examples: Sequence[dict], **settings_
     weights, numbers = runs_dir() / f"{key}.safetensors", runs_dir() / f"{key}.json"
     if weights.exists() and numbers.exists():
         return _load_run(name, model, weights, numbers)
+    header = assets.base.put_notices(model.config, weights.parent)  # before hours of training
     history = training.fit(model, examples, **settings_, **watching)
     names = {n for n, p in model.named_parameters() if p.requires_grad}
     state = {n: t.contiguous() for n, t in model.state_dict().items() if n in names}
     make_room(sum(t.numel() * t.element_size() for t in state.values()))
     with atomic_path(weights) as partial:
-        save_file(state, partial)
+        save_file(state, partial, metadata=header or None)
     with atomic_path(numbers) as partial:
         kept = {"result": dataclasses.asdict(history), "seconds": history.seconds}
         partial.write_text(json.dumps(kept | {"date": _today()}))
