@@ -51,6 +51,12 @@ class Action(StrEnum):
     clear = "clear"
 
 
+class Optional(StrEnum):
+    """What is fetched only when somebody asks for it."""
+
+    base = "base"
+
+
 @app.command()
 def doctor(
     report: Annotated[Path | None, typer.Option(help="Write a report for a bug here.")] = None,
@@ -71,10 +77,28 @@ def doctor(
 
 
 @app.command()
-def fetch() -> None:
-    """Fetch, verify and convert the model, the reviews, the templates and reveal.js, once."""
+def fetch(
+    optional: Annotated[Optional | None, typer.Argument(help="The optional base model.")] = None,
+    accept_terms: Annotated[
+        str | None,
+        typer.Option(metavar="HASH", help="SHA-256 of the terms that you have read and accept."),
+    ] = None,
+    folder: Annotated[
+        Path | None,
+        typer.Option("--from", metavar="FOLDER", help="Take the base model's files from here."),
+    ] = None,
+) -> None:
+    """Fetch, verify and convert the model, the reviews, the templates and reveal.js, once.
+
+    `workbook fetch base` brings the optional base model, after showing its terms of use.
+    """
     from . import assets
 
+    if optional:
+        print(f"base: {assets.base.fetch(accept_terms, folder)}")
+        return
+    if accept_terms or folder:
+        raise WorkbookError("--accept-terms and --from are for `workbook fetch base`.")
     for name in assets.ARTIFACTS:
         print(f"{name}: {assets.fetch(name)}")
 

@@ -189,12 +189,12 @@ def artifact(name: str) -> Check:
     """Check that an artifact of `assets` is in the cache, or at least can be fetched."""
     if assets.is_cached(name):
         return Check(name, True, "in the cache")
-    package = assets.ARTIFACTS[name].package
+    [file] = assets.ARTIFACTS[name].files
     command = [sys.executable, "-m", "pip", "--timeout=10", "--retries=0", "index", "versions"]
     # promptsource is only read as a file, whatever Python its code needs
-    command += ["--ignore-requires-python", package]
+    command += ["--ignore-requires-python", file.package]
     reached = subprocess.run(command, capture_output=True, check=False).returncode == 0
-    detail = "will be fetched on first use" if reached else f"pip cannot reach {package}"
+    detail = "will be fetched on first use" if reached else f"pip cannot reach {file.package}"
     return Check(name, reached, detail, "connect to the network, or mend pip's index or proxy")
 
 

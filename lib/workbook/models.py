@@ -17,6 +17,7 @@ from .assets import convert
 from .errors import WorkbookError
 
 DEFAULT_MODEL = "smollm2-135m-instruct"
+BASE_MODEL = "base"  # Gemma 3 270M, optional: `workbook fetch base`
 RECURRENT_LAYERS = {"conv", "linear_attention", "hybrid", "hybrid_sliding"}  # transformers' names
 HUB_FILES = ("*.json", "*.jinja", "*.txt", "*.model", "*.safetensors")
 
@@ -26,10 +27,10 @@ def load(
 ) -> tuple[torch.nn.Module, PreTrainedTokenizerBase]:
     """Return the model (in evaluation mode, on the device) and the tokenizer called `name`.
 
-    `name` is `DEFAULT_MODEL`, a local folder or a hub id (with `revision`); without it, the setting
-    `WORKBOOK_MODEL` or the default model. Weights are read from safetensors only, and no code
-    that comes with a model is run. Raises WorkbookError when it cannot be loaded, and for models
-    that are no Transformer decoder.
+    `name` is `DEFAULT_MODEL`, "base" (the optional base model), a local folder or a hub id (with
+    `revision`); without it, the setting `WORKBOOK_MODEL` or the default model. Weights are read
+    from safetensors only, and no code that comes with a model is run. Raises WorkbookError when it
+    cannot be loaded, and for models that are no Transformer decoder.
     """
     name = name or os.environ.get("WORKBOOK_MODEL") or DEFAULT_MODEL
     folder = _folder(name, revision)
@@ -44,14 +45,27 @@ def load(
     except Exception as error:  # of many kinds: tokenizers raises bare ones
         raise WorkbookError(
             f"The folder {folder} is damaged or holds no causal language model with its tokenizer: "
-            + ("delete it and run again." if name == DEFAULT_MODEL else "check what is in it.")
+            + _mend(name)
         ) from error
     return _ready(model, tokenizer)
+
+
+def has_base() -> bool:
+    """Tell whether somebody has fetched the base model, so that `load("base")` works."""
+    return assets.is_cached(BASE_MODEL)
+
+
+def _mend(name: str) -> str:
+    if name == BASE_MODEL:
+        return f"delete it and run `{assets.base.COMMAND}` again."
+    return "delete it and run again." if name == DEFAULT_MODEL else "check what is in it."
 
 
 def _folder(name: str, revision: str | None) -> Path:
     if name == DEFAULT_MODEL:
         return assets.model_dir()
+    if name == BASE_MODEL:
+        return assets.base.model_dir()
     folder = Path(name).expanduser()
     return folder if folder.is_dir() else _from_hub(name, revision)
 

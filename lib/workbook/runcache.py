@@ -17,7 +17,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from . import models, settings, training
+from . import assets, models, settings, training
 from .errors import WorkbookError
 from .files import atomic_path
 from .fingerprints import fingerprint, fingerprints
@@ -151,8 +151,9 @@ def fit(name: str, model: torch.nn.Module, examples: Sequence[dict], **settings_
     """Tune the model as `training.fit` does, or load what the same run left in the cache.
 
     The model holds the tuned weights afterwards either way, and random numbers go on alike.
-    Callbacks that only watch (`on_step`, `progress`) do not make another run. Raises WorkbookError
-    before the training if the weights cannot be kept.
+    Callbacks that only watch (`on_step`, `progress`) do not make another run. What was made from
+    the base model is kept with its terms. Raises WorkbookError before the training if the weights
+    cannot be kept.
     """
     watching = {k: settings_.pop(k) for k in ("on_step", "progress") if k in settings_}
     examples = list(examples)
@@ -173,8 +174,9 @@ def fit(name: str, model: torch.nn.Module, examples: Sequence[dict], **settings_
             print(f"{name}: from the run cache ({told})")
             return History(**kept["result"])
     make_room(4 * sum(p.numel() for p in models.learning_weights(model).values()))
+    header = assets.base.put_notices(model.config, weights.parent)  # before hours of training
     history = training.fit(model, examples, **settings_, **watching)
-    return _keep_run(name, model, history, weights, numbers)
+    return _keep_run(name, model, history, weights, numbers, header)
 
 
 # What reading a file raises that somebody or something has damaged.
@@ -203,14 +205,14 @@ def _keep(file: Path, name: str, result, seconds: float, **more) -> dict:
     return json.loads(text)
 
 
-def _keep_run(name, model, history: History, weights: Path, numbers: Path) -> History:
+def _keep_run(name, model, history: History, weights: Path, numbers: Path, header) -> History:
     """Write the weights that learned, then the history with their fingerprints; return it."""
     learning = models.learning_weights(model).keys()
     state = {n: t.contiguous() for n, t in model.state_dict().items() if n in learning}
     result, marks = dataclasses.asdict(history), _marks(state.items())
     json.dumps(result, default=_plain)  # what cannot be kept leaves no weights either
     with atomic_path(weights) as partial:
-        save_file(state, partial)
+        save_file(state, partial, metadata=header or None)
     kept = _keep(numbers, name, result, history.seconds, weights=marks)
     return History(**kept["result"])
 

@@ -459,7 +459,7 @@ for shots, style in ((0, "chat"), (3, "plain")):
     for when, each in (("untuned", untuned), ("tuned", model)):
         texts[shots, when] = runcache.cached(
             f"04 names, {shots} shots, {when}", list_names,
-            model=each, prompts=prompts_by_shots[shots], prompt_style=style,
+            model=each, prompts=prompts_by_shots[shots], style=style,
         )["texts"]  # fmt: skip
 for key, written_texts in texts.items():
     print(f"{key[0]} shots, {key[1]:8} {written_texts[0]!r}")

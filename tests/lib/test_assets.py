@@ -25,13 +25,12 @@ from safetensors.torch import save_file
 from tokenizers import pre_tokenizers
 from transformers import AutoTokenizer, LlamaForCausalLM
 
-from workbook import assets, models
-from workbook.assets import convert
+from workbook import assets, files, models
+from workbook.assets import convert, pinned
 from workbook.errors import WorkbookError
 from workbook.templates import load_templates
 
 CONTENT = bytes(range(256)) * 1000
-PINS = ("title", "package", "version", "filename", "size", "sha256", "member", "member_sha256")
 
 
 def sha256(content: bytes) -> str:
@@ -42,10 +41,9 @@ def unpack(member: Path, folder: Path) -> None:
     (folder / "data").write_bytes(member.read_bytes())
 
 
-def artifact(path: Path, member: str, content: bytes = CONTENT, prepare=unpack) -> assets.Artifact:
+def artifact(path: Path, member: str, content: bytes = CONTENT, prepare=unpack) -> pinned.Artifact:
     archive = path.read_bytes()
-    return assets.Artifact(
-        title="the tiny thing",
+    file = pinned.PinnedFile(
         package="tiny-thing",
         version="1.0",
         filename=path.name,
@@ -53,9 +51,8 @@ def artifact(path: Path, member: str, content: bytes = CONTENT, prepare=unpack) 
         sha256=sha256(archive),
         member=member,
         member_sha256=sha256(content),
-        folder="tiny",
-        prepare=prepare,
     )
+    return pinned.Artifact(title="the tiny thing", files=(file,), folder="tiny", prepare=prepare)
 
 
 @pytest.fixture
@@ -68,7 +65,7 @@ def index(tmp_path, monkeypatch):
     return folder
 
 
-def build_wheel(index: Path, member: str = "tiny_thing/data.bin") -> assets.Artifact:
+def build_wheel(index: Path, member: str = "tiny_thing/data.bin") -> pinned.Artifact:
     path = index / "tiny_thing-1.0-py3-none-any.whl"
     with zipfile.ZipFile(path, "w") as wheel:
         wheel.writestr("tiny_thing-1.0.dist-info/METADATA", "Name: tiny-thing\nVersion: 1.0\n")
@@ -76,7 +73,7 @@ def build_wheel(index: Path, member: str = "tiny_thing/data.bin") -> assets.Arti
     return artifact(path, member)
 
 
-def build_sdist(index: Path, trace: Path) -> assets.Artifact:
+def build_sdist(index: Path, trace: Path) -> pinned.Artifact:
     """A source archive whose setup.py would leave a trace if anything ran it."""
     path = index / "tiny-thing-1.0.tar.gz"
     files = {
@@ -103,8 +100,10 @@ def tiny(index, cache, monkeypatch):
     return "tiny"
 
 
-def altered(monkeypatch, **pins) -> None:
-    changed = dataclasses.replace(assets.ARTIFACTS["tiny"], **pins)
+def altered(monkeypatch, prepare=unpack, **pins) -> None:
+    built = assets.ARTIFACTS["tiny"]
+    files = (dataclasses.replace(built.files[0], **pins),)
+    changed = dataclasses.replace(built, files=files, prepare=prepare)
     monkeypatch.setitem(assets.ARTIFACTS, "tiny", changed)
 
 
@@ -145,10 +144,11 @@ def test_fetch_never_executes_a_source_archive(index, cache, monkeypatch, tmp_pa
 
 def test_a_member_called_as_the_file_is_the_whole_file(index, cache, monkeypatch):
     built = build_sdist(index, index / "trace")
-    whole = {"member": built.filename, "member_sha256": built.sha256}
-    monkeypatch.setitem(assets.ARTIFACTS, "tiny", dataclasses.replace(built, **whole))
+    monkeypatch.setitem(assets.ARTIFACTS, "tiny", built)
+    [file] = built.files
+    altered(monkeypatch, member=file.filename, member_sha256=file.sha256)
     folder = assets.fetch("tiny")
-    assert sha256((folder / "data").read_bytes()) == built.sha256
+    assert sha256((folder / "data").read_bytes()) == file.sha256
     assert files_in(cache) == {f"{folder.name}/data"}
 
 
@@ -162,14 +162,14 @@ def test_fetch_is_not_misled_by_a_users_format_setting(setting, index, cache, mo
 
 def test_a_warm_cache_needs_neither_pip_nor_a_lock(tiny, monkeypatch):
     folder = assets.fetch(tiny)
-    monkeypatch.setattr(assets, "_make", None)
-    monkeypatch.setattr(assets, "FileLock", None)
+    monkeypatch.setattr(pinned, "_make", None)
+    monkeypatch.setattr(files, "FileLock", None)
     monkeypatch.setattr(subprocess, "Popen", None)
     assert assets.fetch(tiny) == folder
 
 
 def test_no_network_and_a_cold_cache_give_one_clear_sentence(tiny, index, cache):
-    (index / assets.ARTIFACTS[tiny].filename).unlink()
+    (index / assets.ARTIFACTS[tiny].files[0].filename).unlink()
     with pytest.raises(WorkbookError) as caught:
         assets.fetch(tiny)
     assert str(caught.value) == (
@@ -182,7 +182,7 @@ def test_no_network_and_a_cold_cache_give_one_clear_sentence(tiny, index, cache)
 
 @pytest.mark.parametrize("damage", [lambda data: data[: len(data) // 2], lambda data: data[::-1]])
 def test_a_truncated_or_altered_file_is_discarded(damage, tiny, index, cache):
-    path = index / assets.ARTIFACTS[tiny].filename
+    path = index / assets.ARTIFACTS[tiny].files[0].filename
     whole = path.read_bytes()
     path.write_bytes(damage(whole))
     with pytest.raises(WorkbookError, match="whl arrived cut short or altered .* run again"):
@@ -194,7 +194,7 @@ def test_a_truncated_or_altered_file_is_discarded(damage, tiny, index, cache):
 
 def test_nothing_is_read_from_an_archive_with_a_wrong_hash(tiny, monkeypatch):
     altered(monkeypatch, sha256=sha256(b"another"))
-    monkeypatch.setattr(assets, "_extract", None)
+    monkeypatch.setattr(pinned, "_extract", None)
     with pytest.raises(WorkbookError, match="altered"):
         assets.fetch(tiny)
 
@@ -235,6 +235,7 @@ PROGRAM = """
 import sys, time
 from pathlib import Path
 from workbook import assets
+from workbook.assets.pinned import Artifact, PinnedFile
 
 def prepare(member, folder):
     with open({log!r}, "a") as log:
@@ -243,14 +244,15 @@ def prepare(member, folder):
     time.sleep({seconds})
     (folder / "data").write_bytes(member.read_bytes())
 
-assets.ARTIFACTS["tiny"] = assets.Artifact(**{pins!r}, folder="tiny", prepare=prepare)
+files = (PinnedFile(**{pins!r}),)
+assets.ARTIFACTS["tiny"] = Artifact("the tiny thing", files, folder="tiny", prepare=prepare)
 print(assets.fetch("tiny", progress=False))
 """
 
 
 def start(log: Path, seconds: float) -> subprocess.Popen:
     """Fetch in another process, with a preparation that takes a while and is logged."""
-    pins = {name: getattr(assets.ARTIFACTS["tiny"], name) for name in PINS}
+    pins = dataclasses.asdict(assets.ARTIFACTS["tiny"].files[0])
     program = PROGRAM.format(log=str(log), seconds=seconds, pins=pins)
     return subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
 
@@ -378,7 +380,7 @@ def test_a_full_disk_during_the_extraction(tiny, small_disk, monkeypatch):
 
 def test_a_full_disk_told_by_safetensors(small_disk):
     path = small_disk / "weights.safetensors"
-    with pytest.raises(WorkbookError, match="is full"), assets.atomic_path(path) as draft:
+    with pytest.raises(WorkbookError, match="is full"), files.atomic_path(path) as draft:
         save_file({"weight": torch.rand(200_000)}, draft)
     assert files_in(small_disk) == set()
 
@@ -386,7 +388,7 @@ def test_a_full_disk_told_by_safetensors(small_disk):
 def test_a_full_disk_told_by_tokenizers(small_disk, tiny_tokenizer):
     (small_disk / "ballast").write_bytes(bytes(400_000))
     path = small_disk / "tokenizer.json"
-    with pytest.raises(WorkbookError, match="is full"), assets.atomic_path(path) as draft:
+    with pytest.raises(WorkbookError, match="is full"), files.atomic_path(path) as draft:
         tiny_tokenizer.backend_tokenizer.save(str(draft))
     assert files_in(small_disk) == {"ballast"}
 
@@ -395,7 +397,7 @@ def test_a_full_disk_told_by_tokenizers(small_disk, tiny_tokenizer):
     ("code", "advice"), [(errno.ENOSPC, "is full"), (errno.EROFS, "set WORKBOOK_CACHE")]
 )
 def test_system_errors_become_sentences(code, advice, tmp_path):
-    with pytest.raises(WorkbookError, match=advice), assets.atomic_path(tmp_path / "file") as draft:
+    with pytest.raises(WorkbookError, match=advice), files.atomic_path(tmp_path / "file") as draft:
         draft.write_text("half")
         raise OSError(code, os.strerror(code))
     assert files_in(tmp_path) == set()
@@ -406,27 +408,27 @@ def test_system_errors_become_sentences(code, advice, tmp_path):
 
 def test_atomic_path_replaces_a_file_only_when_done(tmp_path):
     path = tmp_path / "deep" / "table.json"
-    with assets.atomic_path(path) as draft:
+    with files.atomic_path(path) as draft:
         draft.write_text("old")
-    with contextlib.suppress(ValueError), assets.atomic_path(path) as draft:
+    with contextlib.suppress(ValueError), files.atomic_path(path) as draft:
         draft.write_text("half")
         assert (draft.suffix, path.read_text()) == (".json", "old")
         raise ValueError
     assert path.read_text() == "old" and files_in(tmp_path) == {"deep/table.json"}
-    with assets.atomic_path(path) as draft:
+    with files.atomic_path(path) as draft:
         draft.write_text("new")
     assert path.read_text() == "new" and files_in(tmp_path) == {"deep/table.json"}
 
 
 def test_atomic_path_takes_folders(tmp_path):
-    with assets.atomic_path(tmp_path / "folder") as draft:
+    with files.atomic_path(tmp_path / "folder") as draft:
         draft.mkdir()
         (draft / "file").write_text("whole")
     assert files_in(tmp_path) == {"folder/file"}
 
 
 def test_atomic_path_leaves_other_errors_as_they_are(tmp_path):
-    with pytest.raises(ZeroDivisionError), assets.atomic_path(tmp_path / "file"):
+    with pytest.raises(ZeroDivisionError), files.atomic_path(tmp_path / "file"):
         1 / 0  # noqa: B018
 
 
@@ -434,7 +436,7 @@ def test_exclusive_sweeps_only_the_drafts_of_its_own_path(tmp_path):
     names = [".run.1-aa.part.json", ".run.1-aa.part", ".run2.1-aa.part.json", "run.json"]
     for name in names:
         (tmp_path / name).write_text("x")
-    with assets.exclusive(tmp_path / "run.json"):
+    with files.exclusive(tmp_path / "run.json"):
         assert files_in(tmp_path) == set(names[1:])
 
 

@@ -18,13 +18,15 @@ from ..errors import WorkbookError
 class Addition(torch.nn.Module):
     """A small module that learns while the model it is attached to stays as it is.
 
-    `config` holds the arguments that, with a model, make another one of the same form.
+    `config` holds the arguments that, with a model, make another one of the same form;
+    `model_config` is that model's own configuration.
     """
 
     kind = "addition"
 
-    def __init__(self, **config):
+    def __init__(self, model_config, **config):
         super().__init__()
+        self.model_config = model_config
         self.config = config
 
     @staticmethod
@@ -44,7 +46,7 @@ class LayerAddition(Addition):
     """
 
     def __init__(self, model, make: Callable, target_modules: str, seed: int, **config):
-        super().__init__(target_modules=target_modules, **config)
+        super().__init__(model.config, target_modules=target_modules, **config)
         layers = linear_layers(model, target_modules)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)

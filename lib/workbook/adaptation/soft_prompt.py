@@ -27,7 +27,7 @@ class SoftPrompt(Addition):
 
     def __init__(self, model, length: int = 20, seed: int = 0):
         check_size("length", length)
-        super().__init__(length=length)
+        super().__init__(model.config, length=length)
         table = embeddings(model)
         generator = torch.Generator().manual_seed(seed)
         noise = torch.randn(length, table.shape[1], generator=generator).to(table.device)

@@ -7,6 +7,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from .. import assets
 from ..errors import WorkbookError
 from ..files import atomic_path
 from .adapter import Adapter
@@ -18,9 +19,13 @@ ADDITIONS = {addition.kind: addition for addition in (LoRA, Adapter, SoftPrompt)
 
 
 def save(addition: Addition, path: str | Path) -> None:
-    """Write an addition, without the model, as safetensors; kind and settings are in the header."""
+    """Write an addition, without the model, as safetensors; kind and settings are in the header.
+
+    Beside one that was made for the base model lie that model's terms of use.
+    """
     state = {name: t.detach().cpu().contiguous() for name, t in addition.state_dict().items()}
     header = {"kind": addition.kind, "settings": json.dumps(addition.config)}
+    header |= assets.base.put_notices(addition.model_config, Path(path).parent)
     with atomic_path(Path(path)) as partial:
         save_file(state, partial, metadata=header)
 

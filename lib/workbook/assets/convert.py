@@ -5,8 +5,12 @@ import io
 import shutil
 import tarfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
 
 REVIEW_FILES = (
     "movieReviewSnippets_GroundTruth.txt",
@@ -55,25 +59,47 @@ def convert_model(gguf: Path, folder: Path) -> None:
     float32: rounding the dequantized weights to bfloat16 moves log-probabilities by up to 0.3.
     """
     import torch
-    from transformers import AutoTokenizer, LlamaForCausalLM
+
+    _convert(gguf, folder, torch.float32, {}, _split_digits)
+
+
+def convert_base(gguf: Path, folder: Path, mark: dict[str, str]) -> None:
+    """Write the base model's GGUF file as safetensors with its tokenizer, `mark` in its config.
+
+    bfloat16, the format in which the original was published: float32 would take 1.1 GB.
+    """
+    import torch
+
+    _convert(gguf, folder, torch.bfloat16, mark)
+
+
+def _convert(
+    gguf: Path,
+    folder: Path,
+    dtype: "torch.dtype",
+    mark: dict[str, str],
+    mend_tokenizer: Callable = lambda tokenizer: None,
+) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
 
     with quiet_transformers(), torch.random.fork_rng(), contextlib.redirect_stderr(io.StringIO()):
         source = {"pretrained_model_name_or_path": gguf.parent, "gguf_file": gguf.name}
-        model = LlamaForCausalLM.from_pretrained(**source, dtype=torch.float32)
+        model = AutoModelForCausalLM.from_pretrained(**source, dtype=dtype)
         tokenizer = AutoTokenizer.from_pretrained(**source)
-        _without_quantization(model).save_pretrained(folder)
-        _split_digits(tokenizer)
+        _without_quantization(model, mark).save_pretrained(folder)
+        mend_tokenizer(tokenizer)
         tokenizer.model_max_length = model.config.max_position_embeddings
         tokenizer.save_pretrained(folder)
     # safetensors leaves its file to the owner alone; a classroom may share one cache
     shutil.copymode(folder / "config.json", folder / "model.safetensors")
 
 
-def _without_quantization(model):
+def _without_quantization(model, mark: dict[str, str]):
     """Return a copy without the GGUF mark, with which transformers refuses to save."""
-    config = model.config.to_dict()
+    config = model.config.to_dict() | mark
     del config["quantization_config"]
-    copy = type(model)(type(model.config).from_dict(config))
+    copy = type(model)(type(model.config).from_dict(config)).to(model.dtype)
     copy.load_state_dict(model.state_dict())
     copy.generation_config = model.generation_config
     return copy

