@@ -303,8 +303,8 @@ SWEEP = recording.Sweep(
         question="Which remedy keeps more of the old abilities than a low rate does, and at what "
         "cost in the new task?",
         primary="the composite of each remedy at its chosen strength minus that of plain tuning at "
-        "its own chosen rate, paired by seed, on test items; the cost is sentiment likewise. Twelve "
-        "comparisons: said to be many",
+        "its own chosen rate, paired by seed, on test items; the cost is sentiment likewise. "
+        "Eleven comparisons: said to be many",
         composite="mean of the free grades of entities, facts and instructions, each a third",
         margin=abilities.MARGIN,
         selection_seeds=experiments.SELECTION_SEEDS,
