@@ -34,7 +34,7 @@ GRID = {
     ("adapter", None): (3e-4, 1e-3, 3e-3),
     ("LoRA, rank 1", None): (3e-4, 1e-3, 3e-3),
 }
-LENGTHS = (1, 5, 50)
+LENGTHS = (1, 5, 20, 50)
 COSTS = [*GRID, ("LoRA, rank 8", None), ("full", None)]
 SENTIMENT_ONLY = [name for name in abilities.ABILITIES if name != "sentiment"]
 
