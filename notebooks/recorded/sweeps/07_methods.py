@@ -155,7 +155,8 @@ SWEEP = recording.Sweep(
     plan=recording.Plan(
         question="Does LoRA learn as much as full tuning and forget less, each at its own rate?",
         primary="composite, and sentiment, of LoRA of rank 8 on all linear layers minus full "
-        "tuning, each at the rate that the same rule chose among four, paired by seed, on test items",
+        "tuning, each at the rate that the same rule chose among four, paired by seed, on test "
+        "items",
         composite="mean of the free grades of entities, facts and instructions, each a third",
         margin=abilities.MARGIN,
         selection_seeds=experiments.SELECTION_SEEDS,
