@@ -1,8 +1,9 @@
 """The shared runs: trained once, found again, and the same as notebook 03 spells out."""
 
+import numpy as np
 import pytest
 
-from workbook import experiments, models, settings, tasks
+from workbook import encoding, experiments, models, scoring, settings, tasks, training
 from workbook.errors import WorkbookError
 
 
@@ -60,3 +61,75 @@ def test_notebook_03_spells_out_the_same_run():
         f'"sentiment-full", model, examples, lr={run["options"]["lr"]:.0e}'.replace("e-0", "e-")
         in text
     )
+
+
+def test_steps_are_equal_and_a_run_tells_about_shorter_ones(tiny_model, tiny_tokenizer, precision):
+    examples, start = (
+        experiments.examples(tiny_tokenizer, "topic", 10, 0),
+        models.snapshot(tiny_model),
+    )
+    options, kept = {"lr": 1e-2, "seed": 3}, []
+
+    def watch(history):
+        if len(history.steps) == 9:
+            kept.append([weight.float().clone() for weight in tiny_model.parameters()])
+
+    history = experiments.fit_steps(tiny_model, examples, steps=13, on_step=watch, **options)
+    rates = [step["lr"] for step in history.steps]
+    assert len(rates) == 13 and rates[0] == 0 and rates[6:] == pytest.approx([1e-2] * 7, rel=1e-3)
+    models.restore(tiny_model, start)
+    shorter = experiments.fit_steps(tiny_model, examples, steps=9, **options)
+    assert shorter.steps == history.steps[:9]
+    for weight, known in zip(tiny_model.parameters(), kept[0], strict=True):
+        np.testing.assert_allclose(weight.detach().numpy(), known.detach().numpy(), rtol=0.02)
+
+
+def test_the_last_step_of_a_pass_is_filled_up(tiny_model, tiny_tokenizer, monkeypatch):
+    sizes, collate = [], encoding.collate
+    monkeypatch.setattr(training, "collate", lambda rows: sizes.append(len(rows)) or collate(rows))
+    examples = experiments.examples(tiny_tokenizer, "topic", 10, 0)
+    experiments.fit_steps(tiny_model, examples, steps=5, lr=1e-3, seed=0)
+    assert set(sizes) == {8}
+
+
+def test_labels_come_with_the_losses_of_answer_and_end(tiny_model, tiny_tokenizer):
+    task, rows = (
+        experiments.load_task("topic"),
+        list(experiments.load_task("topic").splits["test"])[:6],
+    )
+    pairs = [task.template("question").render(row) for row in rows]
+    found = experiments.labelled(tiny_model, tiny_tokenizer, "topic", rows)
+    prompts = [pair.prompt for pair in pairs]
+    known = scoring.classify(tiny_model, tiny_tokenizer, prompts, task.labels).predictions
+    assert found["predictions"] == "".join(map(str, known))
+    assert found["score"] == np.mean(known == [row["label"] for row in rows])
+    encoded = encoding.encode_pairs(tiny_tokenizer, pairs)
+    learned = sum(label != encoding.IGNORE_INDEX for row in encoded for label in row["labels"])
+    whole = training.evaluate_loss(tiny_model, encoded) * learned / len(rows)
+    assert found["answer_loss"] + found["end_loss"] == pytest.approx(whole, abs=1e-3)
+
+
+def test_a_prompt_is_scored_plain_and_calibrated(tiny_model, tiny_tokenizer):
+    task, rows = (
+        experiments.load_task("topic"),
+        list(experiments.load_task("topic").splits["test"])[:6],
+    )
+    options = {"template": "question", "prompt_style": "plain", "draw": 0}
+    found = experiments.prompted(tiny_model, tiny_tokenizer, "topic", rows, shots=0, **options)
+    prompts, neutral = (
+        [task.template("question").render(row).prompt for row in some]
+        for some in (rows, [{"text": text, "label": 0} for text in experiments.NEUTRAL])
+    )
+    classify = [tiny_model, tiny_tokenizer, prompts, task.labels]
+    plain = scoring.classify(*classify, prompt_style="plain").predictions
+    even = scoring.classify(*classify, prompt_style="plain", neutral_prompts=neutral).predictions
+    assert found["predictions"] == "".join(map(str, plain))
+    assert found["predictions_calibrated"] == "".join(map(str, even))
+    shown = experiments.prompted(tiny_model, tiny_tokenizer, "topic", rows, shots=2, **options)
+    assert len(shown["predictions"]) == 6
+
+
+def test_a_bag_of_words_learns_topics():
+    rows = list(experiments.load_task("topic").splits["test"])
+    found = experiments.bag_of_words("topic", rows, 120, 0, strength=10.0)
+    assert found["score"] > 0.4 and len(found["predictions"]) == len(rows)
