@@ -35,8 +35,8 @@ NOT_DECIDING = (
 )  # fmt: skip
 # These decide over measured numbers but not over weights: examples are inputs, by value.
 ONLY_MEASURING = (
-    "experiments.py", "forgetting/continual.py", "forgetting/drift.py", "forgetting/panel.py",
-    "grading.py", "metric_scripts/*", "metrics.py", "scoring.py", "tasks/*",
+    "abilities.py", "experiments.py", "forgetting/continual.py", "forgetting/drift.py",
+    "forgetting/panel.py", "grading.py", "metric_scripts/*", "metrics.py", "scoring.py", "tasks/*",
 )  # fmt: skip
 DATA = ("*.jsonl", "tasks.yaml", "templates/*.yaml")
 PACKAGES = (

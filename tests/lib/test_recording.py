@@ -10,7 +10,7 @@ import time
 import numpy as np
 import pytest
 
-from workbook import recording, settings
+from workbook import recording, settings, tasks
 from workbook.errors import WorkbookError
 from workbook.metrics import Interval, RunInterval
 
@@ -43,6 +43,7 @@ if __name__ == "__main__":
 def make(tmp_path, monkeypatch):
     """Write the script of a sweep and return the sweep."""
     monkeypatch.setattr(settings, "repo_root", lambda: tmp_path)
+    monkeypatch.setattr(tasks, "_loaded", {})  # what other tests of this process have loaded
     folder = tmp_path / "notebooks" / "recorded" / "sweeps"
     folder.mkdir(parents=True)
 

@@ -477,9 +477,9 @@ def test_the_model_s_own_tokens_give_the_fisher_information_of_logistic_regressi
     p = torch.sigmoid(model(x)).item()
 
     def loss(model, example):
-        logit = model(x)
+        logit = model(x)[0]
         label = (torch.rand(1) < torch.sigmoid(logit)).float() if example["draw"] else torch.ones(1)
-        return torch.nn.functional.binary_cross_entropy_with_logits(logit[0], label)
+        return torch.nn.functional.binary_cross_entropy_with_logits(logit, label)
 
     for draw, expected in ((True, 4 * p * (1 - p)), (False, 4 * (1 - p) ** 2)):
         found = remedies.fisher_diagonal(model, [{"draw": draw}] * 4000, loss, normalize=False)

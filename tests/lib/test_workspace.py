@@ -94,7 +94,7 @@ def my(source, edition="learner"):
 def test_links_lead_to_the_same_files_from_the_copies(course, edition, up):
     workspace.prepare(edition)
     assert build.read(my(course, edition)).cells[0].source == (
-        f"See [data]({up}data/README.md), [the sweep]({up}notebooks/recorded/sweeps/01.json), "
+        f"See [data]({up}data/README.md), [the sweep]({up}notebooks/recorded/01.json), "
         "[next](02_next.ipynb), [end](#End)."
     )
 
