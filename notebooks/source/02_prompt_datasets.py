@@ -261,6 +261,9 @@ print(f"{with_system}\n{'=' * 30} {system_tokens} tokens with, {prompt_tokens} w
 # The system message costs 21 tokens in each row. We leave it out, in training *and* at inference,
 # so that both have one format. What it does to accuracy is not measured here.
 #
+# A review could itself contain the text `<|im_end|>`. Read as the special token it would end the turn
+# in the middle of the review, so text from the data is always cut into ordinary tokens.
+#
 # Outside the chat format there is a trap at the joint: a word after a blank is another token.
 
 # %%
