@@ -189,9 +189,8 @@ def distance(strength, count):
     reviews = experiments.encoded("sentiment-full", tokenizer, "train")[:count]
     training.fit(fresh, reviews, lr=RATE, batch_size=1, gradient_accumulation_steps=4,
                  regularizers=[pull], progress=False)
-    with torch.no_grad():
-        return {"moved": math.hypot(*(
-            float((weight - start[name]).norm()) for name, weight in fresh.named_parameters()))}
+    ends = dict(fresh.named_parameters())
+    return {"moved": math.hypot(*(float((ends[n].detach() - start[n]).norm()) for n in ends))}
 
 
 few = settings.pick(smoke=8, default=32, full=64)

@@ -38,7 +38,7 @@ def marked(name):
     return pytest.param(name, marks=pytest.mark.xfail(reason=reason)) if reason else name
 
 
-@pytest.mark.parametrize("name", map(marked, MEASURED))
+@pytest.mark.parametrize("name", [marked(name) for name in MEASURED])
 def test_recording_was_made_by_its_script_and_is_complete(name):
     assert recording.is_current(name), f"stale: make measure NB={name[:2]}"
 
