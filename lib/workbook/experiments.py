@@ -7,15 +7,30 @@ trains it. Below them is what the sweeps have in common.
 import contextlib
 import functools
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from unittest import mock
 
+import datasets
 import numpy as np
 import torch
+import torch.nn.functional as F
 from transformers import PreTrainedTokenizerBase
 
-from . import abilities, encoding, metrics, models, runcache, scoring, settings, tasks, training
+from . import (
+    abilities,
+    encoding,
+    grading,
+    metrics,
+    models,
+    runcache,
+    scoring,
+    settings,
+    tasks,
+    training,
+)
 from .errors import WorkbookError
-from .templates import few_shot
+from .tasks import mixtures
+from .templates import Template, few_shot
 from .training import History
 
 # What tunes each run. Notebook 03 spells out the first one on the page.
@@ -169,9 +184,17 @@ def prompted(
 
     Calibration is that of `scoring.classify`; the names of its results end in `_calibrated`.
     """
-    data, wording = load_task(task), load_task(task).template(template)
+    data = load_task(task)
     shown = list(tasks.draw(data.splits["train"], shots, seed=draw))
     random.Random(draw).shuffle(shown)
+    return after_shots(model, tokenizer, task, rows, shown, data.template(template), prompt_style)
+
+
+def after_shots(
+    model, tokenizer, task: str, rows: Sequence[dict], shown: Sequence[dict], wording: Template,
+    prompt_style: str,
+) -> dict:  # fmt: skip
+    """Return what `prompted` does, after these very solved examples and in any wording."""
     every = [*rows, *({"text": text, "label": 0} for text in NEUTRAL)]
     prompts = [few_shot(wording, shown, row).prompt for row in every]
     with scoring.working_copy(model) as working:
@@ -184,6 +207,38 @@ def prompted(
     return judged(task, rows, found.predictions[: len(rows)]) | {
         f"{name}_calibrated": value for name, value in result.items()
     }
+
+
+LABEL_ORDERS = ("alternating", "grouped", "mixed")
+
+
+def demonstrations(task: str, shots: int, draw: int) -> list[dict]:
+    """Return solved examples of train; where there are two labels, in one of the LABEL_ORDERS.
+
+    Draws take these in turn, two draws each, of which one ends in the first label and the other in
+    the second. Shots are none, one, or a multiple of four, half of either label.
+    """
+    data = load_task(task)
+    if len(data.labels) != 2:
+        return list(tasks.draw(data.splits["train"], shots, seed=draw))
+    drawn = list(tasks.draw(data.splits["train"], shots + shots % 2, seed=draw))
+    left = {label: iter([row for row in drawn if row["label"] == label]) for label in (0, 1)}
+    return [next(left[label]) for label in _label_order(shots, draw)]
+
+
+def _label_order(shots: int, draw: int) -> list[int]:
+    """Return the labels as digits; mixed ones have the same at both ends, and so are no other."""
+    last, first, half = draw % 2, 1 - draw % 2, shots // 2
+    if shots < 2:
+        return [last] * shots
+    kind = LABEL_ORDERS[draw // 2 % len(LABEL_ORDERS)]
+    if kind == "alternating":
+        return [first, last] * half
+    if kind == "grouped":
+        return [first] * half + [last] * half
+    between = [first] * half + [last] * (half - 2)
+    random.Random(draw).shuffle(between)
+    return [last, *between, last]
 
 
 def bag_of_words(task: str, rows: Sequence[dict], n: int, seed: int, strength: float) -> dict:
@@ -211,3 +266,144 @@ def judged(task: str, rows: Sequence[dict], predictions: np.ndarray) -> dict:
     else:
         score = float(np.mean(truth == predictions))
     return {"score": score, "predictions": "".join(map(str, predictions))}
+
+
+# ---------------------------------------------------------------------------- many kinds of tasks
+
+# A base model has no chat template; this is the plainest: prompt, line break, answer.
+PLAIN = "{{ messages[0]['content'] + '\\n' }}"
+TOKENS = {"instructions": 48, "entities": 40}  # most new ones of an answer; 24 of the others
+NEXT = "\n\n"  # what stands between solved examples, and so ends an answer after them
+
+
+def load_base() -> tuple[torch.nn.Module, PreTrainedTokenizerBase]:
+    """Return the base model and its tokenizer with the chat template PLAIN."""
+    model, tokenizer = models.load("base")
+    tokenizer.chat_template = tokenizer.chat_template or PLAIN
+    return model, tokenizer
+
+
+def pool(kind: str, split: str) -> datasets.Dataset:
+    """Return the rows of a kind; where there is an easy tier, that alone: it has headroom."""
+    rows = load_task(kind).splits[split]
+    if "difficulty" not in rows.column_names:
+        return rows
+    return rows.select([i for i, tier in enumerate(rows["difficulty"]) if tier == "easy"])
+
+
+def items(kind: str, split: str = "test") -> list[dict]:
+    """Return the rows by which a kind is judged, eighty or all there are."""
+    rows, wanted = pool(kind, split), settings.pick(smoke=2, default=80, full=80)
+    return list(tasks.draw(rows, min(wanted, len(rows))))
+
+
+def with_shots(kind: str, rows: Sequence[dict], shots: int, draw: int) -> list[str]:
+    """Return the prompts of rows after solved examples: a line break before each answer."""
+    template = load_task(kind).template("question")
+    shown = map(template.render, tasks.draw(pool(kind, "train"), shots, seed=draw))
+    before = "".join(f"{prompt}\n{completion}{NEXT}" for prompt, completion in shown)
+    return [before + template.render(row).prompt for row in rows]
+
+
+def write(model, tokenizer, kind: str, prompts: Sequence[str], **options) -> list[str]:
+    """Return what a model writes greedily after each prompt, `options` those of `generate`."""
+    options = {"max_new_tokens": TOKENS.get(kind, 24), "batch_size": 64} | options
+    return scoring.generate(model, tokenizer, prompts, **options)
+
+
+def written_after_shots(
+    model, tokenizer, ability: str, rows: Sequence[dict], shown: Sequence[dict],
+    wording: Template, prompt_style: str, split: str,
+) -> dict:  # fmt: skip
+    """Return the panel of one ability after solved examples, packed, in any wording.
+
+    In the plain style an answer ends at an empty line, where the next example would begin.
+    """
+    prompts = [few_shot(wording, shown, row).prompt for row in rows]
+    with scoring.working_copy(model) as working:
+        texts = write(working, tokenizer, ability, prompts, prompt_style=prompt_style)
+    if prompt_style == "plain":
+        texts = [text.split(NEXT)[0] for text in texts]
+    return abilities.pack({"split": split, "size": "recorded", "answers": {ability: texts}})
+
+
+def ask(
+    model, tokenizer, prompts: Mapping[str, Sequence[str]], end: str | None = None
+) -> dict[str, dict]:
+    """Return the answers to prompts by kind, packed, and which share of them seems to have ended.
+
+    Each kind is answered in writing, as far as `end` if that is given; of labels the likeliest one
+    stands under "KIND, chosen".
+    """
+    answers, ended = {}, {}
+    with scoring.working_copy(model) as working:
+        for kind, some in prompts.items():
+            texts = write(working, tokenizer, kind, some)
+            lengths = [len(encoding.token_ids(tokenizer, text)) for text in texts]
+            ended[kind] = float(np.mean([n < TOKENS.get(kind, 24) - 1 for n in lengths]))
+            answers[kind] = [text.split(end)[0] if end else text for text in texts]
+            if labels := load_task(kind).template("question").choices({}):
+                found = scoring.classify(working, tokenizer, some, labels)
+                answers[f"{kind}, chosen"] = found.predictions.tolist()
+    return {**abilities.pack({"answers": answers}), "ended": ended}
+
+
+def marks(row: Mapping, kind: str, rows: Sequence[dict], reading: str = "free") -> np.ndarray:
+    """Return the grades [rows] of a kind that a sweep's row holds from `ask`, strict or free.
+
+    Of labels the strict reading is what was written, the free one the likeliest label.
+    """
+    task, answers = load_task(kind), abilities.unpack({"answers": row["answers"]})["answers"]
+    pairs = list(zip(answers[kind], rows, strict=True))
+    if f"{kind}, chosen" in answers and reading == "free":
+        return np.equal(answers[f"{kind}, chosen"], [each["label"] for each in rows]).astype(float)
+    if f"{kind}, chosen" in answers:
+        right = [task.template("question").render(each).completion for each in rows]
+        firsts = [text.split("\n")[0] for text in answers[kind]]
+        return np.array(list(map(metrics.exact_match, firsts, [[word] for word in right])), float)
+    if reading == "free":
+        return np.array([grading.grade_freely(task.metric, text, each) for text, each in pairs])
+    return np.array([grading.grade(task.metric, t.split("\n")[0], each) for t, each in pairs])
+
+
+def mixture(
+    tokenizer, rates: Mapping[str, float], n: int, seed: int, templates: str = "one"
+) -> list[dict]:
+    """Return n encoded training examples at these rates of the kinds; `templates` one or many.
+
+    One is "question", many are all that ask for the whole answer in the kind's own terms.
+    """
+    every = {kind: load_task(kind) for kind in rates}
+    drawn = mixtures.mix({k: task.splits["train"] for k, task in every.items()}, n, rates, seed)
+    pairs = []
+    for kind, rows in drawn.items():
+        names = [t.name for t in every[kind].templates if t.metadata.get("original_task")]
+        names = names if templates == "many" else ["question"]
+        pairs += mixtures.render(every[kind], rows, names, seed)
+    return encoding.encode_pairs(tokenizer, pairs)
+
+
+# ------------------------------------------------------------------------------ weights of tokens
+
+
+@contextlib.contextmanager
+def weighted_loss(weigh: Callable[[dict[str, torch.Tensor]], torch.Tensor]) -> Iterator[None]:
+    """Let `training.fit` minimize a weighted mean over tokens; a step must be one batch.
+
+    `weigh(batch)` returns the weights [examples, longest]; those of prompts need not be 0.
+    """
+
+    def loss(model, batch):
+        weights, targets = weigh(batch)[:, 1:], batch["input_ids"][:, 1:]  # [examples, longest - 1]
+        learned = (weights > 0).any(dim=0).nonzero().squeeze(1)
+        inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
+        keep = learned - batch["labels"].shape[1]  # from the end, as in `completion_loss`
+        logits = model(**inputs, logits_to_keep=keep, use_cache=False).logits
+        each = F.cross_entropy(
+            logits.float().flatten(0, 1), targets[:, learned].flatten(), reduction="none"
+        )
+        mean = (each * weights[:, learned].flatten()).sum() / weights.sum()
+        return mean * training.label_count(batch)  # by which `fit` divides
+
+    with mock.patch.object(training, "completion_loss", loss):
+        yield

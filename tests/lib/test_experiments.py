@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from workbook import encoding, experiments, models, scoring, settings, tasks, training
+from workbook import abilities, encoding, experiments, models, scoring, settings, tasks, training
 from workbook.errors import WorkbookError
 
 
@@ -133,3 +133,60 @@ def test_a_bag_of_words_learns_topics():
     rows = list(experiments.load_task("topic").splits["test"])
     found = experiments.bag_of_words("topic", rows, 120, 0, strength=10.0)
     assert found["score"] > 0.4 and len(found["predictions"]) == len(rows)
+
+
+@pytest.mark.parametrize("shots", [4, 16])
+def test_label_orders_take_turns_and_end_in_either_label(shots):
+    orders = [experiments._label_order(shots, draw) for draw in range(6)]
+    half = shots // 2
+    assert all(sum(order) == half and len(order) == shots for order in orders)
+    assert [order[-1] for order in orders] == [0, 1, 0, 1, 0, 1]
+    assert orders[0] == [1, 0] * half and orders[3] == [0] * half + [1] * half
+    assert all(order[0] == order[-1] for order in orders[4:])
+    assert experiments._label_order(1, 3) == [1] and experiments._label_order(0, 3) == []
+
+
+def test_answers_are_kept_and_graded_in_two_readings(tiny_model, tiny_tokenizer):
+    rows = {kind: experiments.items(kind)[:5] for kind in ("topic", "arithmetic")}
+    prompts = {kind: experiments.with_shots(kind, some, 2, 0) for kind, some in rows.items()}
+    assert prompts["topic"][0].count("Answer with one word.") == 3
+    row = experiments.ask(tiny_model, tiny_tokenizer, prompts, end=experiments.NEXT)
+    assert set(row["ended"]) == set(rows)
+    labels = experiments.load_task("topic").labels
+    known = scoring.classify(tiny_model, tiny_tokenizer, prompts["topic"], labels).predictions
+    right = known == [each["label"] for each in rows["topic"]]
+    assert experiments.marks(row, "topic", rows["topic"]).tolist() == right.tolist()
+    told = [f"{each['answer']}\nor so" for each in rows["arithmetic"][:4]] + ["It is a million."]
+    row = abilities.pack({"answers": {"arithmetic": told}})
+    for reading in ("strict", "free"):
+        found = experiments.marks(row, "arithmetic", rows["arithmetic"], reading)
+        assert found.tolist() == [1, 1, 1, 1, 0]
+    words = [labels[rows["topic"][0]["label"]].capitalize() + ".", "", "", "", "none of them"]
+    row = abilities.pack({"answers": {"topic": words, "topic, chosen": [0] * 5}})
+    assert experiments.marks(row, "topic", rows["topic"], "strict").tolist() == [1, 0, 0, 0, 0]
+
+
+def test_a_mixture_holds_each_kind_at_its_rate(tiny_tokenizer):
+    rates = {"topic": 0.75, "tense": 0.25}
+    one, many = (
+        experiments.mixture(tiny_tokenizer, rates, 20, 0, templates)
+        for templates in ("one", "many")
+    )
+    texts = [tiny_tokenizer.decode(example["input_ids"]) for example in one]
+    assert len(many) == 20 and sum("What is this text about" in text for text in texts) == 15
+    texts = [tiny_tokenizer.decode(example["input_ids"]) for example in many]
+    assert 0 < sum("What is this text about" in text for text in texts) < 15
+
+
+def test_a_weighted_loss_is_a_mean_over_the_tokens_that_weigh(tiny_model, tiny_tokenizer):
+    batch = encoding.collate(experiments.examples(tiny_tokenizer, "facts", 4, 0))
+    usual, count = training.completion_loss(tiny_model, batch), training.label_count(batch)
+    learned = batch["labels"] != encoding.IGNORE_INDEX
+    with experiments.weighted_loss(lambda batch: learned.float()):
+        assert training.completion_loss(tiny_model, batch).item() == pytest.approx(usual.item())
+    with experiments.weighted_loss(lambda batch: batch["attention_mask"].float()):
+        found = training.completion_loss(tiny_model, batch) / count
+    everything = batch | {"labels": batch["input_ids"].where(batch["attention_mask"] == 1, -100)}
+    whole = training.completion_loss(tiny_model, everything) / training.label_count(everything)
+    assert found.item() == pytest.approx(whole.item(), rel=1e-4)
+    assert training.completion_loss(tiny_model, batch).item() == usual.item()
