@@ -191,7 +191,7 @@ def _settings(module: torch.nn.Module) -> dict:
     """Return a module's attributes apart from weights and submodules; hooks without their ids."""
     held = {"_parameters", "_buffers", "_modules"}
     found = {name: item for name, item in _attributes(module).items() if name not in held}
-    hooks = {name for name in found if name.endswith("hooks")}
+    hooks = {n for n in found if "hooks" in n and isinstance(found[n], dict)}  # {id: …}
     return found | {name: list(found[name].values()) for name in hooks}
 
 
