@@ -48,6 +48,8 @@ INSTALLED = [
         site.getusersitepackages(),
     )
 ]
+# The instructions that read a global (the third since Python 3.12) or import a module.
+OUTWARD = {"LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS", "IMPORT_NAME"}
 HAS_DOCSTRING = 0x4000000  # a flag of code objects since Python 3.13
 
 
@@ -72,8 +74,7 @@ def fingerprints(inputs: Mapping[str, object]) -> dict[str, str]:
             what = str(error) if isinstance(error, _Unreadable) else "something so deeply nested"
             raise WorkbookError(
                 f"The run cache cannot tell {what} from another, found in {name!r}: use plain "
-                "data, arrays, models, tokenizers and functions of these, or call the function "
-                "itself."
+                "data, arrays, models, tokenizers and functions of these, or do without the cache."
             ) from error
     return found
 
@@ -120,7 +121,7 @@ def _as_pickled(value) -> Iterator:
     except Exception as error:
         raise _Unreadable(f"one {type(value).__name__}") from error
     if isinstance(made, str):  # pickle would import it by name
-        module = getattr(value, "__module__", None)
+        module = str(getattr(value, "__module__", ""))
         yield from (module, _origin(module), made)
         return
     function, arguments, state, items, pairs = (*made, None, None, None)[:5]
@@ -231,7 +232,7 @@ def _content(cell: types.CellType):
 def _globals_used(function: types.FunctionType) -> Iterator:
     """Yield names and values of the globals that a function and the functions in it use."""
     steps = set(_steps(function.__code__))
-    for name in sorted(name for step, name in steps if step in ("LOAD_GLOBAL", "LOAD_NAME")):
+    for name in sorted(name for step, name in steps if step != "IMPORT_NAME"):
         if name in function.__globals__:
             yield from (name, function.__globals__[name])
     for name in sorted(name for step, name in steps if step == "IMPORT_NAME" and name):
@@ -240,7 +241,7 @@ def _globals_used(function: types.FunctionType) -> Iterator:
 
 def _steps(code: types.CodeType) -> Iterator[tuple[str, object]]:
     for step in dis.get_instructions(code):
-        if step.opname in ("LOAD_GLOBAL", "LOAD_NAME", "IMPORT_NAME"):
+        if step.opname in OUTWARD:
             yield step.opname, step.argval
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):

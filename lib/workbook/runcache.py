@@ -242,7 +242,7 @@ def _load_weights(model: torch.nn.Module, weights: Path) -> None:
             tensors[key].copy_(file.get_tensor(key))
     model.zero_grad()
     model.eval()
-    with contextlib.suppress(FileNotFoundError):  # another process made room
+    with contextlib.suppress(OSError):  # another process made room, or the folder is read-only
         os.utime(weights)  # least recently used goes first
 
 
