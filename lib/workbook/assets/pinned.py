@@ -51,10 +51,13 @@ class PinnedFile:
 class Artifact:
     """What one folder of the cache is made of: the members of pinned files, one after the other.
 
-    `prepare(file, folder)` turns the file that the members make into the files of the cache folder
-    `folder`; give the folder another name when `prepare` changes what it writes. With several
-    members, `joined` and `joined_sha256` are name and hash of that file. `terms` is what somebody
-    has to accept first. `remedy` tells what to do where a file cannot be downloaded.
+    - `title`: what to call it before the reader.
+    - `files`: their members make one file.
+    - `folder`: name of the cache folder; another one when `prepare` changes what it writes.
+    - `prepare(file, folder)`: makes of that file the files of the folder.
+    - `joined`, `joined_sha256`: name and hash of that file, where it has several members.
+    - `terms`: what somebody has to accept first.
+    - `remedy`: what to do where a file cannot be downloaded.
     """
 
     title: str
