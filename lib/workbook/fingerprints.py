@@ -31,6 +31,7 @@ PLAIN = {type(None), bool, int, float, complex, str, bytes, type(...)}
 # Attributes of Hugging Face's objects that change with use or with their place on the disk.
 NOISE = {
     "_in_target_context_manager", "_is_hf_initialized", "_name_or_path", "_original_object_hash",
+    "_merged",  # which LoRAs are in the weights, whose bytes tell it
     "deprecation_warnings", "files_loaded", "init_inputs", "init_kwargs", "name_or_path",
     "transformers_version", "verbose", "warnings_issued",
 }  # fmt: skip

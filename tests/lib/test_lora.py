@@ -11,6 +11,7 @@ from workbook.adaptation import lora
 from workbook.adaptation.additions import attached
 from workbook.adaptation.lora import LoRA, LoRALinear
 from workbook.errors import WorkbookError
+from workbook.fingerprints import fingerprint
 
 IDS = torch.tensor([[5, 80, 31, 200, 7, 399]])
 
@@ -208,3 +209,11 @@ def test_layers_of_another_class_are_named():
     model = GPT2LMHeadModel(GPT2Config(vocab_size=40, n_embd=8, n_layer=1, n_head=2))
     with pytest.raises(WorkbookError, match="'c_attn' is Conv1D, and only torch.nn.Linear"):
         LoRA(model, target_modules="c_attn")
+
+
+def test_a_merged_model_is_told_by_its_weights(tiny_model):
+    bare = fingerprint(tiny_model)
+    old = lora.merge(tiny_model, loud(tiny_model))
+    assert fingerprint(tiny_model) != bare
+    lora.unmerge(tiny_model, old)
+    assert fingerprint(tiny_model) == bare
