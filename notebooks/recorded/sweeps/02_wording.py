@@ -1,7 +1,7 @@
 """How much a wording decides, apart from its answer words; and which tokens a model learns from.
 
 Wording: the untuned model labels reviews zero-shot in the chat format. Five wordings ask for the
-same two answer words; then one wording, "either", names other pairs of words, a token a word. Best
+same two answer words; then one wording, "either", names other pairs of words, one token each. Best
 and worst are picked on 400 validation reviews and confirmed on the panel's 400 test reviews.
 Nothing is drawn here, so it is a claim about this model and these wordings.
 
@@ -22,7 +22,7 @@ from workbook import abilities, encoding, experiments, models, recording, traini
 from workbook.templates import Template
 
 SAME_WORDS = ("question", "plain", "instruction_first", "someone", "either")
-PAIRS = ("negative ||| positive", "bad ||| good", "terrible ||| great", "sad ||| happy")
+PAIRS = ("negative ||| positive", "bad ||| good", "poor ||| great", "cold ||| warm")
 OWN = {
     "someone": 'Someone wrote: "{{text}}"\nIs their opinion negative or positive?',
     "either": "{{text}}\nIs this review {{answer_choices[1]}} or {{answer_choices[0]}}? "
