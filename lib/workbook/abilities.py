@@ -17,7 +17,7 @@ import datasets
 import numpy as np
 
 from . import grading, scoring, settings, tasks
-from .encoding import token_ids
+from .encoding import split_ids, text_ids
 from .errors import WorkbookError
 
 # What a user would miss. Free reading: the untuned model does not know the strict forms, so there
@@ -126,13 +126,17 @@ def _labelled(model, tokenizer, ability: Ability, rows: Sequence[dict]) -> list[
 
 
 def _chosen(model, tokenizer, ability: Ability, rows: Sequence[dict]) -> list[float]:
-    """Return 1 where the right answer is likelier than three others of its type, else 0.
+    """Choose after the very prompt after which the model writes."""
+    return choose(model, tokenizer, ability.task, rows, ability.prompts(rows))
 
-    Nothing is written, but the prompt is the very one after which the model writes.
-    """
-    every = list(load_task(ability.task).splits["train"])
+
+def choose(
+    model, tokenizer, task: str, rows: Sequence[dict], prompts: Sequence[str]
+) -> list[float]:
+    """Return 1 where the right answer is likelier than three others of its type, else 0."""
+    every = list(load_task(task).splits["train"])
     choices = [[row["answer"], *distractors(row, every)] for row in rows]
-    scores = scoring.score_choices(model, tokenizer, ability.prompts(rows), choices)
+    scores = scoring.score_choices(model, tokenizer, prompts, choices)
     return [float(right > max(wrong)) for right, *wrong in scores]  # a tie counts against it
 
 
@@ -156,17 +160,14 @@ def distractors(row: dict, others: Sequence[dict], count: int = 3) -> list[str]:
 def _loss(model, tokenizer, ability: Ability, rows: Sequence[dict]) -> list[float]:
     """Return the loss of each good answer, or of plain text from its second token on."""
     if "output" in rows[0]:
-        texts = [row["output"] for row in rows]
-        scores = scoring.score_choices(
-            model, tokenizer, ability.prompts(rows), [[t] for t in texts]
-        )
-        lengths = [len(token_ids(tokenizer, text)) for text in texts]
+        answers = zip(ability.prompts(rows), rows, strict=True)
+        parts = [split_ids(tokenizer, prompt, row["output"]) for prompt, row in answers]
     else:
-        ids = [row for row in (token_ids(tokenizer, row["text"]) for row in rows) if len(row) > 1]
-        starts, rest = [row[:1] for row in ids], [[row[1:]] for row in ids]
-        scores = scoring.score_continuations(model, starts, rest)
-        lengths = [len(row) - 1 for row in ids]
-    return [-score / length for (score,), length in zip(scores, lengths, strict=True)]
+        texts = [text_ids(tokenizer, row["text"]) for row in rows]
+        parts = [(ids[:1], ids[1:]) for ids in texts if len(ids) > 1]
+    starts, rest = zip(*parts, strict=True)
+    scores = scoring.score_continuations(model, starts, [[ids] for ids in rest])
+    return [-score / len(ids) for (score,), ids in zip(scores, rest, strict=True)]
 
 
 MEASURES = {"written": _written, "labelled": _labelled, "chosen": _chosen, "loss": _loss}

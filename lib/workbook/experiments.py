@@ -4,11 +4,8 @@ The shared runs are the trained models that several notebooks use: the first one
 trains it. Below them is what the sweeps have in common.
 """
 
-import contextlib
-import functools
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from unittest import mock
+from collections.abc import Callable, Mapping, Sequence
 
 import datasets
 import numpy as np
@@ -28,6 +25,7 @@ from . import (
     tasks,
     training,
 )
+from .abilities import load_task
 from .errors import WorkbookError
 from .tasks import mixtures
 from .templates import Template, few_shot
@@ -79,7 +77,6 @@ def encoded(name: str, tokenizer: PreTrainedTokenizerBase, split: str) -> list[d
 SELECTION_SEEDS = (0, 1)  # runs that choose a rate, a strength, a template, on validation rows
 TEST_SEEDS = (10, 11, 12, 13, 14)  # runs that are tested, none of which chose anything
 CONTESTED_SEEDS = tuple(range(10, 20))  # where a result is contested
-load_task = functools.cache(tasks.load_task)
 
 
 def examples(
@@ -96,26 +93,25 @@ def panel(model, tokenizer, split: str = "test", skip: Sequence[str] = ()) -> di
     return abilities.pack(abilities.measure(model, tokenizer, "recorded", split, skip))
 
 
+# What no choice rests on is left out on validation.
+NOT_CHOSEN_BY = ("knowledge", "instruction_loss", "text_loss")
+SENTIMENT_MARGIN = 0.02  # settings this close to the best one learn the task as well
+
+
+def skipped(split: str) -> tuple[str, ...]:
+    """Return the abilities that are left out of the panel on a split."""
+    return NOT_CHOSEN_BY if split == "validation" else ()
+
+
 def graded(row: Mapping) -> dict[str, abilities.Grades]:
     """Return the grades of the panel that a sweep's row holds."""
     return abilities.grade(abilities.unpack(row["panel"]))
 
 
-class _Enough(Exception):
-    """As many steps as were asked for are done."""
-
-
 def fit_steps(
-    model: torch.nn.Module,
-    examples: Sequence[dict],
-    *,
-    steps: int,
-    lr: float,
-    seed: int,
-    on_step: Callable[[History], None] | None = None,
-    batch_size: int = 8,
-    warmup: int = 6,
-) -> History:
+    model: torch.nn.Module, examples: Sequence[dict], *, steps: int, batch_size: int = 8,
+    warmup: int = 6, **options,
+) -> History:  # fmt: skip
     """Tune as `training.fit` does, for so many full steps, at a rate that stays after the warm-up.
 
     Passes go on for as long as it takes, and the last step of a pass is filled up with its first
@@ -123,25 +119,32 @@ def fit_steps(
     after k steps is what a run of k steps would have made: one run tells about all shorter ones.
     """
     rows = [*examples, *examples[: -len(examples) % batch_size]]
-    epochs = 1_000_000  # `fit` lowers its rate to zero by the end: so far off, it stays
-    history = History()
+    return training.fit(
+        model, rows, max_steps=steps, batch_size=batch_size, warmup_ratio=warmup / steps,
+        lr_scheduler_type="constant_with_warmup", progress=False, **options,
+    )  # fmt: skip
 
-    def watch(now: History) -> None:
-        nonlocal history
-        history = now
-        if on_step:
-            on_step(now)
-        if len(now.steps) == steps:
-            raise _Enough
 
-    with contextlib.suppress(_Enough):
-        training.fit(
-            model, rows, epochs=epochs, batch_size=batch_size, lr=lr, seed=seed, on_step=watch,
-            warmup_ratio=warmup * batch_size / (epochs * len(rows)), progress=False,
-        )  # fmt: skip
-    training.release_memory()  # the optimizer of a run that was broken off
-    model.eval()
-    return history
+def learned_and_kept(row: Mapping) -> tuple[float, float]:
+    """Return sentiment and composite of a row that holds the panel."""
+    grades = graded(row)
+    return grades["sentiment"].free.mean(), abilities.composite(grades).mean()
+
+
+def ranked(found: Mapping, needed: float | None = None) -> list:
+    """Return the settings of {setting: (learned, kept)}, the best first.
+
+    Those that learn enough come first, what keeps most in front; the others by what they learn.
+    Enough is `needed`, or the best one less SENTIMENT_MARGIN.
+    """
+    if needed is None:
+        needed = max(learned for learned, _ in found.values()) - SENTIMENT_MARGIN
+
+    def rank(setting):
+        learned, kept = found[setting]
+        return (True, kept) if learned >= needed else (False, learned)
+
+    return sorted(found, key=rank, reverse=True)
 
 
 # -------------------------------------------------------------- labels, by a model or without one
@@ -201,11 +204,10 @@ def after_shots(
         found = scoring.classify(
             working, tokenizer, prompts, wording.choices(every[0]), prompt_style=prompt_style
         )
-    bias = found.probabilities()[len(rows) :].mean(axis=0)
-    calibrated = (found.scores - np.log(bias)).argmax(axis=1)[: len(rows)]
-    result = judged(task, rows, calibrated)
-    return judged(task, rows, found.predictions[: len(rows)]) | {
-        f"{name}_calibrated": value for name, value in result.items()
+    plain, neutral = map(scoring.Classification, np.split(found.scores, [len(rows)]))
+    calibrated = judged(task, rows, plain.calibrated(neutral).predictions)
+    return judged(task, rows, plain.predictions) | {
+        f"{name}_calibrated": value for name, value in calibrated.items()
     }
 
 
@@ -348,6 +350,19 @@ def ask(
     return {**abilities.pack({"answers": answers}), "ended": ended}
 
 
+def ask_about(
+    model, tokenizer, shots: Mapping[str, int], split: str, draw: int = 0
+) -> dict[str, dict]:
+    """Return what `ask` does about kinds, each after so many solved examples of its own.
+
+    After examples, an answer ends where the next one would begin.
+    """
+    prompts = {
+        kind: with_shots(kind, items(kind, split), count, draw) for kind, count in shots.items()
+    }
+    return ask(model, tokenizer, prompts, end=NEXT if any(shots.values()) else None)
+
+
 def marks(row: Mapping, kind: str, rows: Sequence[dict], reading: str = "free") -> np.ndarray:
     """Return the grades [rows] of a kind that a sweep's row holds from `ask`, strict or free.
 
@@ -386,9 +401,8 @@ def mixture(
 # ------------------------------------------------------------------------------ weights of tokens
 
 
-@contextlib.contextmanager
-def weighted_loss(weigh: Callable[[dict[str, torch.Tensor]], torch.Tensor]) -> Iterator[None]:
-    """Let `training.fit` minimize a weighted mean over tokens; a step must be one batch.
+def weighted_loss(weigh: Callable[[dict[str, torch.Tensor]], torch.Tensor]) -> training.Loss:
+    """Return a loss for `training.fit`: a weighted mean over tokens; a step must be one batch.
 
     `weigh(batch)` returns the weights [examples, longest]; those of prompts need not be 0.
     """
@@ -405,5 +419,4 @@ def weighted_loss(weigh: Callable[[dict[str, torch.Tensor]], torch.Tensor]) -> I
         mean = (each * weights[:, learned].flatten()).sum() / weights.sum()
         return mean * training.label_count(batch)  # by which `fit` divides
 
-    with mock.patch.object(training, "completion_loss", loss):
-        yield
+    return loss

@@ -158,7 +158,7 @@ def fit(name: str, model: torch.nn.Module, examples: Sequence[dict], **settings_
     watching = {k: settings_.pop(k) for k in ("on_step", "progress") if k in settings_}
     examples = list(examples)
     # A function of the caller's may use any part of the library.
-    plain = not settings_.get("metric") and not settings_.get("regularizers")
+    plain = not settings_.keys() & {"metric", "loss"} and not settings_.get("regularizers")
     inputs = {"model": model, "examples": examples, **settings_}
     key = cache_key(name, inputs, only_weights=plain)
     weights, numbers = runs_dir() / f"{key}.safetensors", runs_dir() / f"{key}.json"

@@ -336,15 +336,26 @@ def _split_choices(tokenizer, prompt: str, choices: Sequence[str], prompt_style:
 
 @dataclasses.dataclass(frozen=True)
 class Classification:
-    """Log-likelihoods [items, labels] (nats) and the label index with the highest one."""
+    """Log-likelihoods [items, labels] (nats) and what follows from them."""
 
     scores: np.ndarray
-    predictions: np.ndarray
+
+    @property
+    def predictions(self) -> np.ndarray:
+        """Return the index of each item's likeliest label, an array [items]."""
+        return self.scores.argmax(axis=1)
 
     def probabilities(self) -> np.ndarray:
         """Return the probabilities of the labels, normalised over the labels alone."""
         shifted = np.exp(self.scores - self.scores.max(axis=1, keepdims=True))
         return shifted / shifted.sum(axis=1, keepdims=True)
+
+    def calibrated(self, neutral: "Classification") -> "Classification":
+        """Return the scores less what texts without content give each label on average.
+
+        Contextual calibration (Zhao et al. 2021, 2102.09690), taught in notebook 01.
+        """
+        return Classification(self.scores - np.log(neutral.probabilities().mean(axis=0)))
 
 
 def classify(
@@ -360,8 +371,7 @@ def classify(
     """Return the label that each prompt makes most likely.
 
     With `neutral_prompts` (the same prompt around a text without content, such as "N/A"), the
-    mean log-probability that they give a label is subtracted first: contextual calibration (Zhao
-    et al. 2021, 2102.09690). Raises WorkbookError for no labels. Taught in notebook 01.
+    result is calibrated by them. Raises WorkbookError for no labels. Taught in notebook 01.
     """
     if not labels:
         raise WorkbookError("There is no label to choose: give at least one.")
@@ -369,11 +379,9 @@ def classify(
     rows = score_choices(
         model, tokenizer, every, [labels] * len(every), prompt_style=prompt_style, **options
     )
-    scores = np.array(rows[: len(prompts)]).reshape(len(prompts), len(labels))
-    if neutral_prompts:
-        bias = Classification(np.array(rows[len(prompts) :]), np.empty(0)).probabilities()
-        scores = scores - np.log(bias.mean(axis=0))
-    return Classification(scores, scores.argmax(axis=1))
+    scores = np.array(rows).reshape(len(every), len(labels))
+    found, neutral = (Classification(part) for part in np.split(scores, [len(prompts)]))
+    return found.calibrated(neutral) if neutral_prompts else found
 
 
 def generate(

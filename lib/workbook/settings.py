@@ -80,7 +80,8 @@ def bf16_is_faster() -> bool:
     file = cache_dir() / "precision.json"
     known = _known(file)
     if key not in known:
-        known[key] = _product_seconds(torch.bfloat16) < _product_seconds(torch.float32)
+        float32 = _product_seconds(torch.float32)
+        known[key] = _product_seconds(torch.bfloat16, hopeless=10 * float32) < float32
         # Where nothing can be written it is measured each time; doctor says so of the folder.
         with contextlib.suppress(WorkbookError), atomic_path(file) as draft:
             draft.write_text(json.dumps(known))
@@ -96,18 +97,21 @@ def _known(file: Path) -> dict[str, bool]:
     return known if isinstance(known, dict) else {}
 
 
-def _product_seconds(dtype, rounds: int = 7, products: int = 8) -> float:
-    """Return the least seconds for some products of this course's matrix shapes."""
+def _product_seconds(dtype, hopeless: float = float("inf"), products: int = 50) -> float:
+    """Return the least seconds for a product of this course's matrix shapes.
+
+    Ends early where the second product still takes `hopeless` seconds: in bfloat16 a processor
+    without instructions for it can take a hundred times as long.
+    """
     import torch
 
     left, right = torch.randn(416, 576).to(dtype), torch.randn(576, 1536).to(dtype)
-    best = float("inf")
-    for _ in range(rounds):
+    seconds: list[float] = []
+    while len(seconds) < products and not (len(seconds) > 1 and min(seconds) > hopeless):
         start = time.perf_counter()
-        for _ in range(products):
-            left @ right
-        best = min(best, time.perf_counter() - start)
-    return best
+        left @ right
+        seconds.append(time.perf_counter() - start)
+    return min(seconds)
 
 
 def working_dtype():

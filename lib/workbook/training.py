@@ -4,6 +4,7 @@ import contextlib
 import ctypes
 import dataclasses
 import gc
+import itertools
 import math
 import os
 import random
@@ -15,7 +16,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from tqdm.auto import tqdm
-from transformers import get_linear_schedule_with_warmup
+from transformers import get_scheduler
 
 from . import models, settings
 from .encoding import IGNORE_INDEX, collate, length_grouped_batches
@@ -25,6 +26,8 @@ LARGE_VOCABULARY = 2**16  # words: from here on, logits that nothing learns from
 
 # Called with the learning float32 weights by name, when the backward pass has filled their .grad.
 Regularizer = Callable[[dict[str, torch.nn.Parameter]], float]
+# Called with the model and a batch; returns the sum over the tokens that the batch learns from.
+Loss = Callable[[torch.nn.Module, dict[str, torch.Tensor]], torch.Tensor]
 
 
 @dataclasses.dataclass
@@ -212,6 +215,7 @@ class Trainer:
     weights: dict[str, torch.nn.Parameter]
     optimizer: torch.optim.Optimizer
     schedule: torch.optim.lr_scheduler.LRScheduler
+    loss: Loss
     regularizers: Sequence[Regularizer]
     max_grad_norm: float
 
@@ -241,7 +245,7 @@ class Trainer:
         count = sum(label_count(batch) for batch in batches)
         loss = 0.0
         for batch in batches:
-            part = completion_loss(self.model, to_device(batch, device)) / count
+            part = self.loss(self.model, to_device(batch, device)) / count
             self.backward(part)
             loss += part.item()
         _check_finite(loss)
@@ -304,8 +308,10 @@ def fit(
     examples: Sequence[dict],
     *,
     epochs: int = 1,
+    max_steps: int | None = None,
     batch_size: int = 8,
     lr: float = 2e-5,
+    lr_scheduler_type: str = "linear",
     warmup_ratio: float = 0.1,
     weight_decay: float = 0.0,
     max_grad_norm: float = 1.0,
@@ -314,6 +320,7 @@ def fit(
     validation: Sequence[dict] | None = None,
     metric: Callable[[torch.nn.Module], dict] | None = None,
     patience: int | None = None,
+    loss: Loss = completion_loss,
     regularizers: Sequence[Regularizer] = (),
     on_step: Callable[[History], None] | None = None,
     progress: bool = True,
@@ -326,9 +333,12 @@ def fit(
     that it moves as far as one loaded in it. Taught in notebook 03.
 
     epochs              passes over the examples, each in length-grouped batches of its own order
+    max_steps           steps after which to stop, in place of `epochs`: passes go on until then
     batch_size          examples whose gradients are computed at once
     lr                  the highest learning rate
-    warmup_ratio        share of the steps in which the rate rises; then it falls linearly to zero
+    lr_scheduler_type   "linear" (the rate falls to zero) or another of Transformers' schedules,
+                        such as "constant_with_warmup"
+    warmup_ratio        share of the steps in which the rate rises
     weight_decay        AdamW's
     max_grad_norm       longer gradients are shortened to this length
     gradient_accumulation_steps  batches a step
@@ -337,6 +347,7 @@ def fit(
     metric              called with the model after each epoch; its results join the history
     patience            epochs without a lower validation loss after which training stops, and the
                         best weights come back
+    loss                what is minimized: a sum over the tokens that a batch learns from
     regularizers        called after the backward pass with the learning float32 weights by name;
                         each adds its gradient to their `.grad` and returns its value
     on_step             called with the history after each step; it only watches
@@ -347,12 +358,14 @@ def fit(
     context, nothing that learns, a count below 1, `patience` without `validation`; and when the
     loss or its gradient stops being a number.
     """
-    counts = {"epochs": epochs, "batch_size": batch_size, "patience": patience}
-    counts["gradient_accumulation_steps"] = gradient_accumulation_steps
+    counts = {
+        "epochs": epochs, "max_steps": max_steps, "batch_size": batch_size, "patience": patience,
+        "gradient_accumulation_steps": gradient_accumulation_steps,
+    }  # fmt: skip
     _check_request(model, examples, validation, counts)
     generator = seed_everything(seed)
-    batches_an_epoch = math.ceil(len(examples) / batch_size)
-    total = epochs * math.ceil(batches_an_epoch / gradient_accumulation_steps)
+    steps_an_epoch = math.ceil(len(examples) / (batch_size * gradient_accumulation_steps))
+    total = max_steps or epochs * steps_an_epoch
     history = History()
     with (
         _left_clean(model),
@@ -362,16 +375,17 @@ def fit(
     ):
         weights = _master_weights(model, optimizer)
         best = EarlyStopping(list(weights.values()), patience)
-        schedule = get_linear_schedule_with_warmup(optimizer, round(warmup_ratio * total), total)
+        warmup = round(warmup_ratio * total)
+        schedule = get_scheduler(lr_scheduler_type, optimizer, warmup, total)
         trainer = Trainer(
             wrapped, backward, clip_grad_norm, weights, optimizer, schedule,
-            regularizers, max_grad_norm,
+            loss, regularizers, max_grad_norm,
         )  # fmt: skip
-        for epoch in range(1, epochs + 1):
+        for epoch in range(1, math.ceil(total / steps_an_epoch) + 1):
             stream = batches_of(examples, batch_size, generator)
-            _train_epoch(
-                trainer, grouped(stream, gradient_accumulation_steps), history, bar, on_step
-            )
+            groups = grouped(stream, gradient_accumulation_steps)
+            left = total - len(history.steps)
+            _train_epoch(trainer, itertools.islice(groups, left), history, bar, on_step)
             history.epochs.append({"epoch": epoch} | _measure(model, history, validation, metric))
             if best.should_stop(history.epochs[-1]):
                 break

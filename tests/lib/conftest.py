@@ -100,6 +100,16 @@ def cache(tmp_path, monkeypatch):
     return folder
 
 
+@pytest.fixture
+def index(tmp_path, monkeypatch):
+    """A folder that pip searches instead of any index."""
+    folder = tmp_path / "index"
+    folder.mkdir()
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
+    return folder
+
+
 @pytest.fixture(autouse=True)
 def own_progress(tmp_path, monkeypatch):
     """A record of solved exercises for each test alone: the learner's own stays as it is."""

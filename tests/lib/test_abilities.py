@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers import processors
 
 from workbook import abilities, grading, models, scoring, tasks
 from workbook.encoding import format_prompt, token_ids
@@ -92,6 +93,22 @@ def test_losses_are_the_plain_cross_entropy_per_token(roomy, tiny_tokenizer, sma
         with torch.no_grad():
             logits = roomy(torch.tensor([start + end])).logits[0, len(start) - 1 : -1]
         plain = torch.nn.functional.cross_entropy(logits, torch.tensor(end)).item()
+        assert value == pytest.approx(plain, abs=1e-4)
+
+
+def test_a_text_begins_as_the_model_was_pretrained_on_it(roomy, tiny_tokenizer, small):
+    """Where the tokenizer opens a text, the loss is that of all its own tokens."""
+    opening = (tiny_tokenizer.bos_token, tiny_tokenizer.bos_token_id)
+    tiny_tokenizer._tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{opening[0]} $A", special_tokens=[opening]
+    )
+    found = abilities.measure(roomy, tiny_tokenizer, skip=[n for n in small if n != "text_loss"])
+    rows = small["text_loss"].rows("test", "live")
+    for row, value in zip(rows, found["answers"]["text_loss"], strict=True):
+        ids = torch.tensor([opening[1], *token_ids(tiny_tokenizer, row["text"])])
+        with torch.no_grad():
+            logits = roomy(ids[None]).logits[0, :-1]
+        plain = torch.nn.functional.cross_entropy(logits, ids[1:]).item()
         assert value == pytest.approx(plain, abs=1e-4)
 
 

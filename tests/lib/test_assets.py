@@ -55,16 +55,6 @@ def artifact(path: Path, member: str, content: bytes = CONTENT, prepare=unpack) 
     return pinned.Artifact(title="the tiny thing", files=(file,), folder="tiny", prepare=prepare)
 
 
-@pytest.fixture
-def index(tmp_path, monkeypatch):
-    """A folder that pip searches instead of any index."""
-    folder = tmp_path / "index"
-    folder.mkdir()
-    monkeypatch.setenv("PIP_NO_INDEX", "1")
-    monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
-    return folder
-
-
 def build_wheel(index: Path, member: str = "tiny_thing/data.bin") -> pinned.Artifact:
     path = index / "tiny_thing-1.0-py3-none-any.whl"
     with zipfile.ZipFile(path, "w") as wheel:

@@ -78,15 +78,10 @@ def keep(file: Path, folder: Path) -> None:
     (folder / "weights").write_bytes(file.read_bytes())
 
 
-@pytest.fixture
-def index(tmp_path, monkeypatch):
-    """A folder that pip searches instead of any index."""
-    folder = tmp_path / "index"
-    folder.mkdir()
-    monkeypatch.setenv("PIP_NO_INDEX", "1")
-    monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
+@pytest.fixture(autouse=True)
+def by_a_person(monkeypatch) -> None:
+    """Nobody is there to accept terms where CI is set."""
     monkeypatch.delenv("CI", raising=False)
-    return folder
 
 
 @pytest.fixture

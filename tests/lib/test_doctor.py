@@ -22,7 +22,7 @@ def measured_anew(monkeypatch):
     """Let the number format be measured in no time, and forget what was measured before."""
     settings.bf16_is_faster.cache_clear()
     monkeypatch.delenv("WORKBOOK_PRECISION", raising=False)
-    monkeypatch.setattr(settings, "_product_seconds", lambda dtype: 1.0)
+    monkeypatch.setattr(settings, "_product_seconds", lambda dtype, hopeless=None: 1.0)
     yield
     settings.bf16_is_faster.cache_clear()
 

@@ -182,11 +182,27 @@ def test_a_weighted_loss_is_a_mean_over_the_tokens_that_weigh(tiny_model, tiny_t
     batch = encoding.collate(experiments.examples(tiny_tokenizer, "facts", 4, 0))
     usual, count = training.completion_loss(tiny_model, batch), training.label_count(batch)
     learned = batch["labels"] != encoding.IGNORE_INDEX
-    with experiments.weighted_loss(lambda batch: learned.float()):
-        assert training.completion_loss(tiny_model, batch).item() == pytest.approx(usual.item())
-    with experiments.weighted_loss(lambda batch: batch["attention_mask"].float()):
-        found = training.completion_loss(tiny_model, batch) / count
+    alike = experiments.weighted_loss(lambda batch: learned.float())
+    assert alike(tiny_model, batch).item() == pytest.approx(usual.item())
+    over_all = experiments.weighted_loss(lambda batch: batch["attention_mask"].float())
+    found = over_all(tiny_model, batch) / count
     everything = batch | {"labels": batch["input_ids"].where(batch["attention_mask"] == 1, -100)}
     whole = training.completion_loss(tiny_model, everything) / training.label_count(everything)
     assert found.item() == pytest.approx(whole.item(), rel=1e-4)
-    assert training.completion_loss(tiny_model, batch).item() == usual.item()
+
+
+def test_fit_minimizes_the_loss_that_it_is_given(tiny_model, tiny_tokenizer, precision):
+    examples = experiments.examples(tiny_tokenizer, "facts", 4, 0)
+    doubled = experiments.weighted_loss(lambda batch: 2.0 * (batch["labels"] != -100))
+    start = models.snapshot(tiny_model)
+    usual = training.fit(tiny_model, examples, progress=False).steps
+    models.restore(tiny_model, start)
+    # Weights count by their ratio, so twice the weight is the same loss.
+    assert training.fit(tiny_model, examples, loss=doubled, progress=False).steps == [
+        step | {name: pytest.approx(step[name], rel=0.02) for name in ("loss", "grad_norm")}
+        for step in usual
+    ]
+    models.restore(tiny_model, start)
+    prompts_too = experiments.weighted_loss(lambda batch: batch["attention_mask"].float())
+    other = training.fit(tiny_model, examples, loss=prompts_too, progress=False).steps
+    assert other[0]["grad_norm"] != pytest.approx(usual[0]["grad_norm"], rel=0.1)

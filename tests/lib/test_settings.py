@@ -31,6 +31,15 @@ def test_precision_can_be_chosen(monkeypatch):
     assert settings.working_dtype() == torch.float32
 
 
+def test_a_hopeless_format_is_not_measured_to_the_end(monkeypatch):
+    calls = []
+    monkeypatch.setattr(settings.time, "perf_counter", lambda: calls.append(1) or len(calls))
+    assert settings._product_seconds(torch.float32, hopeless=0.5) == 1
+    assert len(calls) == 4
+    assert settings._product_seconds(torch.float32, hopeless=2.0, products=3) == 1
+    assert len(calls) == 10
+
+
 @pytest.mark.parametrize("seconds, expected", [((1.0, 2.0), True), ((2.0, 1.0), False)])
 def test_the_faster_format_is_measured_once(tmp_path, monkeypatch, seconds, expected):
     if settings.device().type != "cpu":
@@ -39,7 +48,7 @@ def test_the_faster_format_is_measured_once(tmp_path, monkeypatch, seconds, expe
     calls = []
     monkeypatch.setenv("WORKBOOK_CACHE", str(tmp_path))
 
-    def product_seconds(dtype):
+    def product_seconds(dtype, hopeless=None):
         calls.append(dtype)
         return times[dtype]
 

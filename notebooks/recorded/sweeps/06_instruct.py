@@ -21,8 +21,6 @@ likeliest. All answers are kept.
 to four of 32 s and one of 60 s: 2.6 hours in all on two cores in fp32.
 """
 
-import contextlib
-
 from workbook import abilities, encoding, experiments, models, recording, settings, training
 from workbook.tasks import mixtures
 
@@ -51,11 +49,7 @@ def untuned(model, tokenizer, seed, split):
 
 def after_shots(model, tokenizer, seed, split, shots):
     """Ask after so many solved examples of each kind."""
-    prompts = {
-        kind: experiments.with_shots(kind, experiments.items(kind, split), n, seed)
-        for kind, n in shots.items()
-    }
-    return experiments.ask(model, tokenizer, prompts, end=experiments.NEXT)
+    return experiments.ask_about(model, tokenizer, shots, split, seed)
 
 
 def mixed(model, tokenizer, seed, split, rule, passes, weights):
@@ -63,9 +57,7 @@ def mixed(model, tokenizer, seed, split, rule, passes, weights):
     sizes = {kind: len(experiments.load_task(kind).splits["train"]) for kind in KINDS}
     rates = RULES[rule](sizes)
     examples = experiments.mixture(tokenizer, rates, EACH * len(KINDS), seed)
-    by_example = experiments.weighted_loss(equal_examples)
-    with by_example if weights == "examples" else contextlib.nullcontext():
-        took = tuned(model, examples, passes, seed)
+    took = tuned(model, examples, passes, seed, LOSSES[weights])
     return {"rates": rates} | took | answers(model, tokenizer, (*KINDS, *UNSEEN), split)
 
 
@@ -96,9 +88,10 @@ METHODS = {
 }
 
 
-def tuned(model, examples, passes, seed):
+def tuned(model, examples, passes, seed, loss=training.completion_loss):
     """Tune, and return what it took."""
-    history = training.fit(model, examples, epochs=passes, lr=LR, seed=seed, progress=False)
+    options = {"epochs": passes, "lr": LR, "seed": seed, "loss": loss}
+    history = training.fit(model, examples, progress=False, **options)
     return {"tokens": history.tokens, "training_seconds": round(history.seconds, 1)}
 
 
@@ -108,11 +101,15 @@ def equal_examples(batch):
     return learned / learned.sum(dim=1, keepdim=True)
 
 
+LOSSES = {
+    "tokens": training.completion_loss,
+    "examples": experiments.weighted_loss(equal_examples),
+}
+
+
 def answers(model, tokenizer, asked, split):
     """Return the answers about kinds without shots."""
-    rows = {kind: experiments.items(kind, split) for kind in asked}
-    prompts = {kind: experiments.with_shots(kind, some, 0, 0) for kind, some in rows.items()}
-    return experiments.ask(model, tokenizer, prompts)
+    return experiments.ask_about(model, tokenizer, dict.fromkeys(asked, 0), split)
 
 
 # ------------------------------------------------------------------------------------ the points

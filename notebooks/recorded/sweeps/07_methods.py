@@ -35,8 +35,6 @@ GRID = {
 TESTED = [form for form in GRID if form[2] not in ("attention", "MLP")]
 UPDATE_LR = 5e-5  # notebook 03's, of the update whose ranks are counted
 PARTS = (1, 4, 16, 64)
-SENTIMENT_MARGIN = 0.02
-NOT_CHOSEN_BY = ("knowledge", "instruction_loss", "text_loss")
 
 
 def measure(method, rank, place, lr, seed, split):
@@ -49,8 +47,7 @@ def measure(method, rank, place, lr, seed, split):
     with attached(model, made) if made else contextlib.nullcontext():
         trained = models.count_parameters(model).trainable
         history = training.fit(model, examples, lr=lr, seed=seed, progress=False)
-        skip = NOT_CHOSEN_BY if split == "validation" else ()
-        panel = experiments.panel(model, tokenizer, split, skip)
+        panel = experiments.panel(model, tokenizer, split, experiments.skipped(split))
     seconds = round(history.seconds, 1)
     return {"panel": panel, "trained": trained, "training_seconds": seconds}
 
@@ -91,35 +88,18 @@ def sentiment(model, tokenizer):
     return experiments.panel(model, tokenizer, skip=rest)
 
 
-def scores(row):
-    """Return sentiment and composite of a row."""
-    grades = experiments.graded(row)
-    return grades["sentiment"].free.mean(), abilities.composite(grades).mean()
-
-
 def told(rows):
     """Return {form: {rate: (sentiment, composite)}}, means over the selection seeds measured."""
     found = {}
     for row in rows:
         if row["split"] == "validation":
             form = row["method"], row["rank"], row["place"]
-            found.setdefault(form, {}).setdefault(row["lr"], []).append(scores(row))
+            runs = found.setdefault(form, {}).setdefault(row["lr"], [])
+            runs.append(experiments.learned_and_kept(row))
     return {
         form: {lr: [sum(x) / len(x) for x in zip(*runs, strict=True)] for lr, runs in rates.items()}
         for form, rates in found.items()
     }
-
-
-def ranked(rates):
-    """Return the rates of a form, the best first.
-
-    Those within SENTIMENT_MARGIN of the form's best sentiment come first, what keeps most in front.
-    """
-    best = max(sentiment for sentiment, _ in rates.values())
-    enough = {lr: told[0] >= best - SENTIMENT_MARGIN for lr, told in rates.items()}
-    return sorted(
-        rates, key=lambda lr: (enough[lr], rates[lr][1 if enough[lr] else 0]), reverse=True
-    )
 
 
 def point(form, lr, seed, split="validation"):
@@ -135,13 +115,15 @@ def points(rows):
     if len(rows) < len(tried):
         return tried
     by_first = told(rows[: len(tried)])
-    again = [point(form, lr, second) for form in GRID for lr in ranked(by_first[form])[:2]]
+    again = [
+        point(form, lr, second) for form in GRID for lr in experiments.ranked(by_first[form])[:2]
+    ]
     if len(rows) < len(tried) + len(again):
         return tried + again
     found = told(rows[: len(tried) + len(again)])
     tests = []
     for seed in experiments.TEST_SEEDS:
-        tests += [point(form, ranked(found[form])[0], seed, "test") for form in TESTED]
+        tests += [point(form, experiments.ranked(found[form])[0], seed, "test") for form in TESTED]
         tests += [point(("full", 0, "all weights"), UPDATE_LR, seed, "test")]
         tests += [point(("truncated", max(PARTS), "all linear"), UPDATE_LR, seed, "test")]
     return tried + again + [each for i, each in enumerate(tests) if each not in tests[:i]]
