@@ -20,11 +20,12 @@ from . import grading, scoring, settings, tasks
 from .encoding import split_ids, text_ids
 from .errors import WorkbookError
 
-# What a user would miss. Free reading: the untuned model does not know the strict forms, so there
-# would be nothing to lose. Each of the three counts alike.
-COMPOSITE = ("entities", "facts", "instructions")
-# A cost below this much of the composite counts as none, when its whole interval is below.
-MARGIN = 0.03
+# What a user would miss, and what can be told right from wrong. Free reading: the untuned model
+# does not know the strict forms, so there would be nothing to lose. Both count alike. Instructions
+# are measured beside: the words that an answer shares with a good one tell more of its length.
+COMPOSITE = ("entities", "facts")
+# A change within this much of the composite counts as none, when its whole interval is within.
+MARGIN = 0.05
 
 load_task = functools.cache(tasks.load_task)
 
@@ -82,9 +83,10 @@ ABILITIES = {
 def _pool(task: str, split: str) -> datasets.Dataset:
     """Return the rows of a split; newspaper editorials have only test, so they are parted here."""
     parts = load_task(task).splits
-    if len(parts[split]) or not len(parts["test"]):
+    if any(len(part) for name, part in parts.items() if name != "test"):
         return parts[split]
-    return parts["test"].select(range(1000, len(parts["test"])))
+    every, half = len(parts["test"]), len(parts["test"]) // 2
+    return parts["test"].select(range(half) if split == "test" else range(half, every))
 
 
 # ------------------------------------------------------------------------------------- measuring
@@ -100,8 +102,9 @@ def measure(
     split      "test" or "validation"
     skip       abilities to leave out
 
-    Answers are texts where the model writes, else numbers: 1 or 0 for a label or a choice, nats a
-    token for a loss. Raises WorkbookError for another size. Taught in notebook 04.
+    Answers are texts where the model writes, else numbers: 1 or 0 for a label, nats a token for a
+    loss; of a choice the log-likelihoods of all answers, the right one first. Raises WorkbookError
+    for another size. Taught in notebook 04.
     """
     if size not in ("live", "recorded"):
         raise WorkbookError(f"The panel has no size {size!r}: choose live or recorded.")
@@ -125,19 +128,18 @@ def _labelled(model, tokenizer, ability: Ability, rows: Sequence[dict]) -> list[
     return grading.score_task(model, tokenizer, task, rows, ability.template)
 
 
-def _chosen(model, tokenizer, ability: Ability, rows: Sequence[dict]) -> list[float]:
+def _chosen(model, tokenizer, ability: Ability, rows: Sequence[dict]) -> list[list[float]]:
     """Choose after the very prompt after which the model writes."""
     return choose(model, tokenizer, ability.task, rows, ability.prompts(rows))
 
 
 def choose(
     model, tokenizer, task: str, rows: Sequence[dict], prompts: Sequence[str]
-) -> list[float]:
-    """Return 1 where the right answer is likelier than three others of its type, else 0."""
+) -> list[list[float]]:
+    """Return the log-likelihoods (nats) of each right answer and of three others of its type."""
     every = list(load_task(task).splits["train"])
     choices = [[row["answer"], *distractors(row, every)] for row in rows]
-    scores = scoring.score_choices(model, tokenizer, prompts, choices)
-    return [float(right > max(wrong)) for right, *wrong in scores]  # a tie counts against it
+    return scoring.score_choices(model, tokenizer, prompts, choices)
 
 
 def distractors(row: dict, others: Sequence[dict], count: int = 3) -> list[str]:
@@ -197,6 +199,8 @@ def grade(panel: Mapping) -> dict[str, Grades]:
 
 
 def _grades(ability: Ability, answers: Sequence, split: str, size: str) -> Grades:
+    if ability.kind == "chosen":  # a tie counts against it
+        answers = [float(right > max(wrong)) for right, *wrong in answers]
     if ability.kind != "written":
         return Grades(np.array(answers, float), np.array(answers, float))
     rows, metric = ability.rows(split, size), load_task(ability.task).metric
@@ -209,7 +213,7 @@ def _grades(ability: Ability, answers: Sequence, split: str, size: str) -> Grade
 
 
 def composite(grades: Mapping[str, Grades], reading: str = "free") -> np.ndarray:
-    """Return a number for each item of COMPOSITE, whose mean is the mean of the three abilities.
+    """Return a number for each item of COMPOSITE, whose mean is the mean of the abilities.
 
     Items are weighted so that each ability counts alike, whatever its number of items.
     """
@@ -229,9 +233,15 @@ def unpack(packed: Mapping) -> dict:
 
 
 def _packed(answers: Sequence) -> str:
-    rounded = [float(f"{a:.5g}") if isinstance(a, float) else a for a in answers]
-    text = json.dumps(rounded, ensure_ascii=False)
+    text = json.dumps(_rounded(answers), ensure_ascii=False)
     return base64.b85encode(zlib.compress(text.encode(), 9)).decode()
+
+
+def _rounded(value):
+    """Return floats, also those in lists, with five digits."""
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return list(map(_rounded, value))
+    return float(f"{value:.5g}") if isinstance(value, float) else value
 
 
 def _unpacked(text: str) -> list:

@@ -131,6 +131,12 @@ def learned_and_kept(row: Mapping) -> tuple[float, float]:
     return grades["sentiment"].free.mean(), abilities.composite(grades).mean()
 
 
+def means(runs: Mapping) -> dict:
+    """Return {setting: means of its runs' numbers} of those settings that have the most runs."""
+    most = max(map(len, runs.values()))
+    return {each: np.mean(told, axis=0) for each, told in runs.items() if len(told) == most}
+
+
 def ranked(found: Mapping, needed: float | None = None) -> list:
     """Return the settings of {setting: (learned, kept)}, the best first.
 
@@ -399,6 +405,12 @@ def mixture(
 
 
 # ------------------------------------------------------------------------------ weights of tokens
+
+
+def equal_examples(batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    """Return weights [examples, longest] with which each completion counts alike."""
+    learned = (batch["labels"] != encoding.IGNORE_INDEX).float()
+    return learned / learned.sum(dim=1, keepdim=True)
 
 
 def weighted_loss(weigh: Callable[[dict[str, torch.Tensor]], torch.Tensor]) -> training.Loss:

@@ -12,10 +12,6 @@ ENTITY_TYPES = ("people", "places", "organizations")
 _FIELD = re.compile(rf"\b({'|'.join(ENTITY_TYPES)})[ \t]*:([^;\n]*)", re.IGNORECASE)
 # A number keeps its sign and its point: 1.5 is not 15, nor -3 the same as 3.
 WORD = re.compile(r"(?<!\w)-?\d+(?:[.,/:]\d+)*|\w+")
-FORM = frozenset(
-    "people person places place organizations organization none and the names name of in are is "
-    "sentence mentioned listed following".split()
-)
 LONGEST = 48  # new tokens; the longest summaries have about forty
 
 
@@ -68,15 +64,18 @@ def grade_freely(metric: str, answer: str, row: dict) -> float:
 
     An accepted answer may stand anywhere, in any case (exact match, accuracy); of a free text the
     words of the reference are looked for in their order (recall of ROUGE-L, so longer answers have
-    it easier: look at their length too); names are compared as words with what the answer holds
-    beside the words of the form. `grade` is the strict reading.
+    it easier: look at their length too); of names the share found counts, less the share of the
+    sentence's other words, so that repeating the sentence is worth nothing. `grade` is the strict
+    reading.
     """
     if metric in ("exact_match", "accuracy"):
         return contains(answer, accepted(row))
     if metric == "rouge":
         return float(metrics.rouge(answer, reference(row))["rougeL"].recall)
     if metric == "span_f1":
-        return words_f1(answer, [name for kind in ENTITY_TYPES for name in row[kind]])
+        return names_found(
+            answer, [name for kind in ENTITY_TYPES for name in row[kind]], row["text"]
+        )
     raise WorkbookError(f"There is no grade for the metric {metric!r}: compute it over all rows.")
 
 
@@ -110,15 +109,21 @@ def _capitalized(text: str) -> set[str]:
     return {word for word in re.findall(r"\w[\w'’-]*", text) if word[0].isupper()}
 
 
-def words_f1(answer: str, names: Sequence[str]) -> float:
-    """Return the F1 of the names' words among the words of the answer, in any case.
+def names_found(answer: str, names: Sequence[str], text: str) -> float:
+    """Return the share of the names' words in the answer, less that of the text's other words.
 
-    Words of the form ("people", "none", "and") do not count; a repeated word counts once. Both
-    without a name score 1.
+    Case and form do not matter, a repeated word counts once, and it is 0 at least. Where there are
+    no names, an answer without a word of the text scores 1.
     """
-    got, true = (set(WORD.findall(text.casefold())) for text in (answer, " ".join(names)))
-    got -= FORM - true
-    return metrics.micro_f1(len(got & true), len(got), len(true)) if got or true else 1.0
+    got, true, every = (_word_set(each) for each in (answer, " ".join(names), text))
+    others = every - true
+    if not true:
+        return float(not got & others)
+    return max(0.0, len(got & true) / len(true) - len(got & others) / max(1, len(others)))
+
+
+def _word_set(text: str) -> set[str]:
+    return set(WORD.findall(text.casefold()))
 
 
 def _words(text: str) -> str:

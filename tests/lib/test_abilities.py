@@ -15,9 +15,11 @@ from workbook import abilities, grading, models, scoring, tasks
 from workbook.encoding import format_prompt, token_ids
 from workbook.errors import WorkbookError
 
+SPLITS = ("test", "validation")
 WRITTEN = ("entities", "facts", "instructions")
 REVIEWS = [{"text": f"The film number {i} is long.", "label": i % 2} for i in range(8)]
-EDITORIALS = [{"text": text, "label": "neutral"} for text in ("The bridge is old.", "It broke.")]
+TEXTS = ("The bridge is old.", "It broke.", "Our teacher is good.", "My phone made us laugh.")
+EDITORIALS = [{"text": text, "label": "neutral"} for text in TEXTS]
 
 
 @pytest.fixture
@@ -54,7 +56,8 @@ def test_a_panel_holds_answers_of_each_item_and_leaves_the_model_alone(
     assert tuple(found["answers"]) == tuple(abilities.ABILITIES)
     for name, answers in found["answers"].items():
         assert len(answers) == 2
-        assert {type(answer) for answer in answers} == {str if name in WRITTEN else float}
+        held = {"knowledge": list}.get(name, str if name in WRITTEN else float)
+        assert {type(answer) for answer in answers} == {held}
     grades = abilities.grade(found)
     for name, ability in small.items():
         high = math.inf if ability.kind == "loss" else 1
@@ -138,8 +141,9 @@ def test_a_choice_is_right_when_it_is_likelier_than_each_wrong_one(small, monkey
 
     monkeypatch.setattr(scoring, "score_choices", score_choices)
     rows = small["knowledge"].rows("test", "recorded")
-    found = abilities._chosen(None, None, small["knowledge"], rows)
-    assert found == [1.0, 0.0, 0.0, 0.0, 0.0]
+    answers = {"knowledge": abilities._chosen(None, None, small["knowledge"], rows)}
+    grades = abilities.grade({"split": "test", "size": "recorded", "answers": answers})
+    assert grades["knowledge"].free.tolist() == [1, 0, 0, 0, 0]
     prompts = small["facts"].prompts(rows)
     for row, prompt, (asked, choices) in zip(rows, prompts, seen, strict=True):
         assert asked == prompt and choices[0] == row["answer"] and len(set(choices)) == 4
@@ -165,15 +169,31 @@ def test_too_few_answers_of_a_type_are_told():
 SCORES = st.lists(st.floats(0, 1), min_size=1, max_size=9).map(np.array)
 
 
-@given(SCORES, SCORES, SCORES)
-def test_the_composite_is_the_mean_of_three_means(first, second, third):
+@given(SCORES, SCORES)
+def test_the_composite_is_the_mean_of_means(first, second):
     grades = {
         name: abilities.Grades(1 - values, values)
-        for name, values in zip(abilities.COMPOSITE, (first, second, third), strict=True)
+        for name, values in zip(abilities.COMPOSITE, (first, second), strict=True)
     }
-    free = np.mean([first.mean(), second.mean(), third.mean()])
+    free = np.mean([first.mean(), second.mean()])
     assert abilities.composite(grades).mean() == pytest.approx(free)
     assert abilities.composite(grades, "strict").mean() == pytest.approx(1 - free)
+
+
+@pytest.mark.parametrize("split", ["test", "validation"])
+def test_repeating_the_input_keeps_nothing_of_the_composite(split):
+    """A model that has forgotten how to answer and repeats what it reads has no ability left."""
+    answers = {}
+    for name in abilities.COMPOSITE:
+        ability = abilities.ABILITIES[name]
+        answers[name] = ability.prompts(ability.rows(split, "recorded"))
+    grades = abilities.grade({"split": split, "size": "recorded", "answers": answers})
+    assert abilities.composite(grades).mean() < 0.02
+
+
+def test_newspaper_texts_of_test_and_validation_are_not_the_same(small):
+    rows = {s: {r["text"] for r in small["text_loss"].rows(s, "recorded")} for s in SPLITS}
+    assert rows["test"] and rows["validation"] and not rows["test"] & rows["validation"]
 
 
 @given(st.lists(st.text(max_size=40)), st.lists(st.floats(0, 1e4)))

@@ -17,7 +17,8 @@ AUTHORED = tuple(REGISTRY["authored"])
 load = functools.cache(tasks.load_task)
 NAMES = {"people": ["Marie Curie"], "places": ["Paris"], "organizations": []}
 SPANS = {"people": ["Marie Curie"], "places": ["Paris"], "organizations": []}
-NO_NAMES = {kind: [] for kind in grading.ENTITY_TYPES}
+SPANS["text"] = "Marie Curie went to Paris by an early train today."
+NO_NAMES = {kind: [] for kind in grading.ENTITY_TYPES} | {"text": "Curie is a curious word."}
 
 
 # --- finding an answer in a text
@@ -206,7 +207,9 @@ def test_a_real_model_scores_every_row(tiny_model, tiny_tokenizer, name):
         ("span_f1", "people: none; places: none; organizations: none", SPANS, 0),
         ("span_f1", "people: none", NO_NAMES, 1),
         ("span_f1", "people: Curie", NO_NAMES, 0),
-        ("span_f1", "Marie Curie went to Paris by an early train today", SPANS, 6 / 13),
+        ("span_f1", "I see Marie Curie", SPANS, 2 / 3),
+        ("span_f1", SPANS["text"], SPANS, 0),
+        ("span_f1", "Paris, today", SPANS, 1 / 3 - 1 / 7),
     ],
 )
 def test_the_free_reading_asks_for_no_form(metric, answer, row, score):

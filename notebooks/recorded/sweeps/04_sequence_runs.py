@@ -53,12 +53,19 @@ def asked(model, tokenizer, items):
     return answers
 
 
+def says(text, label, labels):
+    """Return 1 if a text holds this label and no other: to repeat the question says nothing."""
+    return float(
+        [grading.contains(text, [each]) for each in labels] == [*np.eye(len(labels))[label]]
+    )
+
+
 def means(name, rows, answers):
     """Return a task's own mean score and that of what is written, in the free reading."""
     task, pairs = experiments.load_task(name), list(zip(answers[name], rows, strict=True))
     if task.labels:
         own = np.equal(answers[f"{name}, chosen"], [row["label"] for row in rows])
-        free = [grading.contains(text, [task.labels[row["label"]]]) for text, row in pairs]
+        free = [says(text, row["label"], task.labels) for text, row in pairs]
     else:
         own = [grading.grade(task.metric, text.split("\n")[0], row) for text, row in pairs]
         free = [grading.grade_freely(task.metric, text, row) for text, row in pairs]

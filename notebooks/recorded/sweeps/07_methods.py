@@ -96,10 +96,7 @@ def told(rows):
             form = row["method"], row["rank"], row["place"]
             runs = found.setdefault(form, {}).setdefault(row["lr"], [])
             runs.append(experiments.learned_and_kept(row))
-    return {
-        form: {lr: [sum(x) / len(x) for x in zip(*runs, strict=True)] for lr, runs in rates.items()}
-        for form, rates in found.items()
-    }
+    return {form: experiments.means(rates) for form, rates in found.items()}
 
 
 def point(form, lr, seed, split="validation"):
@@ -139,7 +136,7 @@ SWEEP = recording.Sweep(
         primary="composite, and sentiment, of LoRA of rank 8 on all linear layers minus full "
         "tuning, each at the rate that the same rule chose among four, paired by seed, on test "
         "items",
-        composite="mean of the free grades of entities, facts and instructions, each a third",
+        composite="mean of the free grades of entities and facts",
         margin=abilities.MARGIN,
         selection_seeds=experiments.SELECTION_SEEDS,
         test_seeds=experiments.TEST_SEEDS,

@@ -157,7 +157,7 @@ def told(rows):
             right = experiments.graded(row)["sentiment"].free.mean()
             form = row["method"], row["start"]
             found.setdefault(form, {}).setdefault(row["lr"], []).append(right)
-    return {f: {lr: sum(x) / len(x) for lr, x in rates.items()} for f, rates in found.items()}
+    return {form: experiments.means(rates) for form, rates in found.items()}
 
 
 def ranked(rates):
@@ -212,7 +212,7 @@ SWEEP = recording.Sweep(
         "abilities?",
         primary="sentiment of the best soft prompt minus LoRA of rank 1, each at its chosen rate "
         "after two passes, paired by seed, on test items",
-        composite="mean of the free grades of entities, facts and instructions, each a third",
+        composite="mean of the free grades of entities and facts",
         margin=0.02,
         selection_seeds=experiments.SELECTION_SEEDS,
         test_seeds=experiments.TEST_SEEDS,
