@@ -7,6 +7,9 @@ VENV ?= .venv
 PYTHON := $(VENV)/bin/python
 WORKBOOK := $(VENV)/bin/workbook
 NB ?=
+# Tests run in so many processes of one thread each; a notebook's takes up to 3 GB.
+JOBS ?= 2
+PYTEST := OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n $(JOBS) --dist loadgroup
 
 .DEFAULT_GOAL := help
 .PHONY: help install fetch lab reset test lint check run build measure bench doctor clean
@@ -65,7 +68,7 @@ reset: install
 	@$(WORKBOOK) reset $(NB) $(ARGS)
 
 test: lint fetch
-	@$(PYTHON) -m pytest $(ARGS)
+	@$(PYTEST) $(ARGS)
 
 lint: install
 	@$(PYTHON) -m ruff check .
@@ -73,7 +76,7 @@ lint: install
 	@$(VENV)/bin/codespell
 
 check: lint
-	@$(PYTHON) -m pytest -m "not real_model and not slow" $(ARGS)
+	@$(PYTEST) -m "not real_model and not slow" $(ARGS)
 
 run: fetch
 	@$(WORKBOOK) run $(NB) $(if $(WRITE),--write) $(ARGS)
