@@ -1,4 +1,4 @@
-"""The command `workbook`: check, fetch, open, reset, run, build, present and measure."""
+"""The command `workbook`: check, fetch, open, reset, run, build, present, measure, evaluate."""
 
 import io
 import os
@@ -34,6 +34,11 @@ Scale = Annotated[str | None, typer.Option(help="smoke, default or full.")]
 Write = Annotated[bool, typer.Option("--write", help="Keep the solved edition and measurements.")]
 Cold = Annotated[bool, typer.Option("--cold", help="Begin with an empty run cache, to time it.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Also where somebody wrote answers.")]
+OWN_SETS = "science,endings,subjects,myths_mc1,myths_mc2"
+Benchmarks = Annotated[
+    str,
+    typer.Option(help="Benchmarks with commas between; NAME=FILE asks your file in its schema."),
+]
 Solved = Annotated[bool, typer.Option("--solved", help="Copies of the solved edition.")]
 
 
@@ -179,6 +184,42 @@ def measure(numbers: Some) -> None:
         for script in scripts:
             print(f"{script.name} …", flush=True)
             runpy.run_path(str(script), run_name="__main__")
+
+
+@app.command()
+def evaluate(
+    model: Annotated[
+        str | None, typer.Argument(help="A local folder, a hub id or base; else the default model.")
+    ] = None,
+    tasks: Benchmarks = OWN_SETS,
+    limit: Annotated[int | None, typer.Option(help="Only so many questions of each.")] = None,
+    shots: Annotated[int | None, typer.Option(help="So many examples before a question.")] = None,
+    compare: Annotated[Path | None, typer.Option(help="Results to compare with, in pairs.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Keep the results in this JSON file.")] = None,
+) -> None:
+    """Ask a model benchmarks, such as arc_easy, and show its scores with their standard errors.
+
+    With --compare it shows the differences from the results in another file of --out, on the
+    questions that both were asked. What can be refused is refused before the model is loaded.
+    """
+    from . import benchmarks, models
+    from .benchmarks import report
+
+    asked = [
+        benchmarks.load(name, path=file, shots=shots, limit=limit)
+        for name, file in report.requested(tasks)
+    ]
+    other = report.read(compare) if compare else None
+    if other:
+        report.check_pairs(asked, other)
+    loaded = models.load(model)
+    results = []
+    for benchmark in asked:
+        results.append(benchmarks.evaluate(*loaded, benchmark))
+        found = report.record(model or models.default_name(), results)
+        if out:  # after each benchmark, since the next may take hours
+            report.write(out, found)
+    Console().print(report.comparison(found, other) if other else report.table(found))
 
 
 @app.command()

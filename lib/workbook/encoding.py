@@ -83,6 +83,19 @@ def split_ids(
     return _split(tokenizer, prompt, completion, prompt_style, "")
 
 
+def continuation_ids(tokenizer, context: str, continuation: str) -> tuple[list[int], list[int]]:
+    """Return the ids of a context and of the text that continues it, joined as they stand.
+
+    Parted as in lm-evaluation-harness: white space at the end of the context is the continuation's.
+    Errors and the token that opens a text as in `split_ids`.
+    """
+    _check_text(context)
+    _check_text(continuation)
+    kept = context.rstrip()
+    start, end = _reader(tokenizer).split(kept, context[len(kept) :] + continuation)
+    return _opened(tokenizer, start), end
+
+
 def end_id(tokenizer, prompt_style: str = "chat") -> int:
     """Return the token that ends a completion: the chat template's own, else the tokenizer's.
 

@@ -1,9 +1,11 @@
 """Scores through `evaluate`, their uncertainty, and paired comparisons."""
 
 import functools
+import itertools
 import re
 import string
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -45,14 +47,15 @@ def compute(name: str, predictions, references, **options) -> dict[str, float]:
     """Return the scores of one metric over all items.
 
     `name` is accuracy, f1_macro (option `labels`: the classes; default those of the
-    references), exact_match (a reference is a text or a list of accepted texts; with the option
-    `articles=True`, for other languages than English, "a", "an" and "the" count), rouge, or
-    span_f1 (an item is {type: [span, ...]} or a list of (type, span)). Raises WorkbookError for
-    an unknown name, no items, or columns of different lengths.
+    references), exact_match or token_f1 (a reference is a text or a list of accepted texts; with
+    the option `articles=True`, for other languages than English, "a", "an" and "the" count), rouge,
+    bleu or chrf (a reference is a text or a list of good ones; between 0 and 1, where papers write
+    0 to 100), or span_f1 (an item is {type: [span, ...]} or a list of (type, span)). Raises
+    WorkbookError for an unknown name, no items, or columns of different lengths.
     """
     predictions, references = list(predictions), list(references)
     _check_lengths(predictions, references)
-    if name == "exact_match":
+    if name in ("exact_match", "token_f1", "bleu", "chrf"):
         references = [[item] if isinstance(item, str) else list(item) for item in references]
     if name == "span_f1":
         predictions, references = _spans(predictions), _spans(references)
@@ -78,6 +81,43 @@ def normalise(text, articles=False):
 def exact_match(answer: str, accepted: Sequence[str], articles: bool = False) -> bool:
     """Tell whether an answer equals an accepted one after `normalise`; an empty one never does."""
     return normalise(answer, articles) in {normalise(text, articles) for text in accepted} - {""}
+
+
+def token_f1(answer: str, accepted: Sequence[str], articles: bool = False) -> float:
+    """Return the F1 of the words that an answer shares with the accepted one that it is nearest to.
+
+    Words as `normalise` leaves them, as often as they stand there (SQuAD: Rajpurkar et al. 2016,
+    arXiv:1606.05250). An answer without a word scores 0.
+    """
+    got = Counter(normalise(answer, articles).split())
+    truths = [Counter(normalise(text, articles).split()) for text in accepted]
+    return max((micro_f1((got & t).total(), got.total(), t.total()) for t in truths), default=0.0)
+
+
+def bleu(answer: str, references: Sequence[str]) -> float:
+    """Return the BLEU of one answer, between 0 and 1 (Papineni et al. 2002).
+
+    By sacrebleu (Post 2018, arXiv:1804.08771), over as many orders of n-grams as the answer has
+    words for. Over many answers take `compute`, which counts n-grams of all before it divides.
+    """
+    import sacrebleu
+
+    return sacrebleu.sentence_bleu(answer, list(references)).score / 100
+
+
+def chrf(answer: str, references: Sequence[str]) -> float:
+    """Return the chrF of one answer, between 0 and 1: F2 of its n-grams of letters (Popović 2015).
+
+    By sacrebleu (Post 2018, arXiv:1804.08771).
+    """
+    import sacrebleu
+
+    return sacrebleu.sentence_chrf(answer, list(references)).score / 100
+
+
+def reference_streams(references: Sequence[Sequence[str]]) -> list[list[str | None]]:
+    """Return the items' references as sacrebleu reads them: all first ones, all second ones …"""
+    return [list(stream) for stream in itertools.zip_longest(*references)]
 
 
 def rouge(answer: str, reference: str) -> dict[str, NamedTuple]:
@@ -199,6 +239,17 @@ def _by_run(differences) -> np.ndarray:
     if values.ndim != 2:
         raise WorkbookError("Differences need two axes: give an array [runs, items].")
     return values
+
+
+def standard_error(values) -> float | None:
+    """Return the standard error of the mean over items, None for a single one.
+
+    As lm-evaluation-harness computes it: the sample's standard deviation divided by √n.
+    """
+    values = np.asarray(values, dtype=float)
+    _check_finite(values)
+    items = _check_lengths(values, least=1)
+    return float(values.std(ddof=1) / np.sqrt(items)) if items > 1 else None
 
 
 def wilson(successes: int, n: int, confidence=0.95) -> Interval:

@@ -32,7 +32,7 @@ def load(
     from safetensors only, and no code that comes with a model is run. Raises WorkbookError when it
     cannot be loaded, and for models that are no Transformer decoder.
     """
-    name = name or os.environ.get("WORKBOOK_MODEL") or DEFAULT_MODEL
+    name = name or default_name()
     folder = _folder(name, revision)
     if not any(folder.glob("*.safetensors")):
         raise WorkbookError(
@@ -48,6 +48,11 @@ def load(
             + _mend(name)
         ) from error
     return _ready(model, tokenizer)
+
+
+def default_name() -> str:
+    """Return the name of the model that `load()` loads: `WORKBOOK_MODEL`, or the course's."""
+    return os.environ.get("WORKBOOK_MODEL") or DEFAULT_MODEL
 
 
 def has_base() -> bool:

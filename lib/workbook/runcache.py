@@ -35,13 +35,14 @@ NOT_DECIDING = (
 )  # fmt: skip
 # These decide over measured numbers but not over weights: examples are inputs, by value.
 ONLY_MEASURING = (
-    "abilities.py", "experiments.py", "forgetting/continual.py", "forgetting/drift.py",
-    "forgetting/panel.py", "grading.py", "metric_scripts/*", "metrics.py", "scoring.py", "tasks/*",
+    "abilities.py", "benchmarks/*", "experiments.py", "forgetting/continual.py",
+    "forgetting/drift.py", "forgetting/panel.py", "grading.py", "metric_scripts/*", "metrics.py",
+    "scoring.py", "tasks/*",
 )  # fmt: skip
-DATA = ("*.jsonl", "tasks.yaml", "templates/*.yaml")
+DATA = ("*.jsonl", "benchmarks/*.jsonl", "tasks.yaml", "templates/*.yaml")
 PACKAGES = (
     "torch", "transformers", "peft", "tokenizers", "datasets", "numpy", "scipy", "scikit-learn",
-    "evaluate", "rouge-score", "seqeval", "jinja2",
+    "evaluate", "rouge-score", "sacrebleu", "seqeval", "jinja2",
 )  # fmt: skip
 
 

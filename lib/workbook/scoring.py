@@ -50,13 +50,15 @@ def score_continuations(
     choices: Sequence[Sequence[Sequence[int]]],
     *,
     batch_tokens: int = 1024,
+    on_scored: Callable[[int], object] | None = None,
 ) -> list[list[float]]:
     """Return the log-likelihood (nats) of each choice of token ids after its prompt.
 
     It is that of one row alone, whatever the model family. Where a cache allows that, the prefix
-    that all prompts share is computed once, each prompt once for all its choices. Raises
-    WorkbookError for an empty prompt or choice, for text longer than the model's context, and for
-    models that are no Transformer decoder.
+    that all prompts share is computed once, each prompt once for all its choices. After each batch
+    `on_scored` is told how many more choices have their score. Raises WorkbookError for an empty
+    prompt or choice, for text longer than the model's context, and for models that are no
+    Transformer decoder.
     """
     check_batch_size(batch_tokens)
     if not all(prompts) or not all(options and all(options) for options in choices):
@@ -68,7 +70,7 @@ def score_continuations(
     _check_context(model, [len(prompt) + max(map(len, options)) for prompt, options in pairs])
     with inference(model):
         score = _score_from_cache if _is_free_of_slots(model) else _score_in_full
-        return score(model, prompts, choices, batch_tokens)
+        return score(model, prompts, choices, batch_tokens, on_scored or (lambda count: None))
 
 
 def _check_context(model, lengths: Sequence[int]) -> None:
@@ -145,7 +147,7 @@ def _logprobs(model, places: Sequence[Place], inputs: Callable[[], dict]) -> lis
     return found
 
 
-def _score_in_full(model, prompts, choices, batch_tokens: int) -> list[list[float]]:
+def _score_in_full(model, prompts, choices, batch_tokens: int, on_scored) -> list[list[float]]:
     """Return the log-likelihoods from one forward pass over each prompt with each choice.
 
     Rows are padded on the right, where no token sees the pads. Choices that differ in nothing but
@@ -166,6 +168,7 @@ def _score_in_full(model, prompts, choices, batch_tokens: int) -> list[list[floa
             begun = sum(next(values)[0] for _ in tail)
             for column, last in zip(columns[i, tail], next(values), strict=True):
                 results[i][column] = begun + last
+        on_scored(sum(len(columns[row]) for row in part))
     return results
 
 
@@ -186,7 +189,7 @@ def _read_rows(model, prompts, choices, rows, columns) -> list[list[float]]:
     return _logprobs(model, places, lambda: inputs)
 
 
-def _score_from_cache(model, prompts, choices, batch_tokens: int) -> list[list[float]]:
+def _score_from_cache(model, prompts, choices, batch_tokens: int, on_scored) -> list[list[float]]:
     """Return the log-likelihoods with each prompt computed once, their common prefix once for all.
 
     The choices continue the padded prompts: pads lie in the middle of a row.
@@ -200,6 +203,7 @@ def _score_from_cache(model, prompts, choices, batch_tokens: int) -> list[list[f
         scored = _score_batch(model, start, [tails[i] for i in batch], [choices[i] for i in batch])
         for i, values in zip(batch, scored, strict=True):
             results[i] = values
+        on_scored(sum(map(len, scored)))
     return results
 
 
@@ -325,13 +329,23 @@ def score_choices(
 def _split_choices(tokenizer, prompt: str, choices: Sequence[str], prompt_style: str):
     """Return the ids that a prompt has with all its choices, and the rest of each choice.
 
-    A blank choice has none: its space alone is no answer. Where one choice changes the prompt's
-    last token and another does not, both are scored from before it.
+    A blank choice has none: its space alone is no answer.
     """
     pairs = [split_ids(tokenizer, prompt, choice, prompt_style) for choice in choices]
-    start = os.path.commonprefix([start for start, _ in pairs])  # of any sequences
-    ends = [(before + end)[len(start) :] for before, end in pairs]
+    start, ends = with_common_start(pairs)
     return start, [end if choice.strip() else [] for end, choice in zip(ends, choices, strict=True)]
+
+
+def with_common_start(
+    pairs: Sequence[tuple[list[int], list[int]]],
+) -> tuple[list[int], list[list[int]]]:
+    """Return the ids that a prompt has in all pairs (prompt, choice), and the rest of each choice.
+
+    Where one choice changes the prompt's last token and another does not, both are scored from
+    before it.
+    """
+    start = os.path.commonprefix([start for start, _ in pairs])  # of any sequences
+    return start, [(before + end)[len(start) :] for before, end in pairs]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,6 +8,7 @@ import sys
 
 import numpy as np
 import pytest
+import sacrebleu
 import scipy.stats
 import sklearn.metrics
 from hypothesis import given
@@ -81,6 +82,62 @@ def test_rouge_by_hand():
     assert scores == pytest.approx({key: (first[key] + second[key]) / 2 for key in first})
 
 
+def test_token_f1_by_hand():
+    got, accepted = "The cat, the black cat", ["a cat sat", "black dogs and cats"]
+    # Without articles: "cat black cat" shares one of three words with "cat sat".
+    assert metrics.token_f1(got, accepted) == pytest.approx(2 * 1 / (3 + 2))
+    assert metrics.token_f1(got, accepted[1:]) == pytest.approx(2 * 1 / (3 + 4))
+    assert metrics.token_f1("", ["", "the"]) == 0 == metrics.token_f1("!", ["?"])
+    assert metrics.token_f1("The Hague!", ["hague"]) == 1
+    scores = metrics.compute("token_f1", [got, "x"], [accepted, "x"])
+    assert scores == {"token_f1": pytest.approx((0.4 + 1) / 2)}
+
+
+def test_bleu_and_chrf_are_those_of_sacrebleu():
+    """Items have one, two or three references; a missing one must not count as an empty text."""
+    predictions = ["the cat is on the mat", "there is a dog here now", "그는 학교에 갔습니다"]
+    references = [
+        ["the cat sat on the mat", "a cat is on the mat"],
+        "a dog is here now",
+        ["그는 어제 학교에 갔습니다", "그는 학교에 갔다", "그가 학교에 갔습니다"],
+    ]
+    lists = [[text] if isinstance(text, str) else text for text in references]
+    streams = [[texts[i] if i < len(texts) else None for texts in lists] for i in range(3)]
+    for name, scorer in (("bleu", sacrebleu.BLEU), ("chrf", sacrebleu.CHRF)):
+        theirs = scorer().corpus_score(predictions, streams).score / 100
+        assert metrics.compute(name, predictions, references) == {name: pytest.approx(theirs)}
+        assert 0.1 < theirs < 0.9
+
+
+def test_bleu_by_hand():
+    # Of the n-grams of "the cat sat here" 3 of 4, 2 of 3, 1 of 2 and none of 1 are in the
+    # reference; sacrebleu gives a half of one for none.
+    precisions = [3 / 4, 2 / 3, 1 / 2, 1 / 2 / 1]
+    expected = math.prod(precisions) ** (1 / 4)
+    assert metrics.compute("bleu", ["the cat sat here"], ["the cat sat there"]) == {
+        "bleu": pytest.approx(expected)
+    }
+    assert metrics.bleu("the cat sat here", ["the cat sat there"]) == pytest.approx(expected)
+    # An answer of two words has no n-grams of three: `bleu` leaves them out.
+    assert metrics.bleu("the cat", ["the cat"]) == pytest.approx(1)
+
+
+def test_chrf_of_one_answer():
+    assert metrics.chrf("cats", ["cats"]) == pytest.approx(1) and metrics.chrf("xyz", ["cat"]) == 0
+    both = [metrics.chrf("the cats", texts) for texts in (["dog"], ["dog", "the cat"])]
+    assert both[0] < both[1] == metrics.chrf("the cats", ["the cat"])
+
+
+def test_standard_error_is_that_of_the_mean():
+    values = [0.0, 1.0, 1.0, 0.0, 1.0]
+    assert metrics.standard_error(values) == pytest.approx(scipy.stats.sem(values))
+    assert metrics.standard_error([1]) is None
+    with pytest.raises(WorkbookError, match="0 items"):
+        metrics.standard_error([])
+    with pytest.raises(WorkbookError, match="NaN"):
+        metrics.standard_error([1.0, math.nan])
+
+
 def test_span_f1_is_that_of_seqeval():
     rng = random.Random(0)
     tags = ["O", "O", "B-people", "I-people", "B-places", "I-places"]
@@ -111,8 +168,10 @@ def test_no_span_anywhere_scores_zero():
 
 
 def test_wrong_input_is_one_sentence():
-    with pytest.raises(WorkbookError, match="choose one of accuracy, exact_match, f1_macro"):
-        metrics.compute("bleu", ["a"], ["a"])
+    with pytest.raises(
+        WorkbookError, match="choose one of accuracy, bleu, chrf, exact_match, f1_macro"
+    ):
+        metrics.compute("meteor", ["a"], ["a"])
     with pytest.raises(WorkbookError, match=r"Lengths differ \(\[2, 1\]\)"):
         metrics.compute("accuracy", ["a", "b"], ["a"])
     with pytest.raises(WorkbookError, match="0 items to score"):

@@ -15,7 +15,9 @@ from ..templates import Template, literal_choices, load_templates
 from . import registry, reviews, rows, splits
 from .registry import TaskSpec, fingerprint, task_names
 
-__all__ = ["SPLITS", "Task", "draw", "fingerprint", "load_task", "loaded", "task_names"]
+__all__ = [
+    "SPLITS", "Task", "draw", "fingerprint", "load_task", "loaded", "note_loaded", "task_names",
+]  # fmt: skip
 
 SPLITS = ("train", "validation", "test")
 _loaded: dict[str, str] = {}
@@ -64,7 +66,7 @@ def load_task(
     """
     spec = registry.find(name, has_path=path is not None)
     if path is None:
-        _loaded[name] = fingerprint(name)
+        note_loaded(name)
     if spec.section == "reviews" and path is None:
         spec = replace(spec, fields=reviews.FIELDS, source=reviews.SOURCE)
         return _task(spec, reviews.load_splits(spec.domain, spec.labels))
@@ -73,6 +75,11 @@ def load_task(
     spec, checked = _checked(spec, located)
     distinct = splits.drop_near_duplicates(checked, spec.dedup)
     return _task(spec, _carved(spec, distinct, is_own=path is None))
+
+
+def note_loaded(name: str) -> None:
+    """Note that this process has loaded a registered task, for what is kept of its results."""
+    _loaded[name] = fingerprint(name)
 
 
 def loaded() -> dict[str, str]:

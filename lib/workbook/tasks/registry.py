@@ -21,7 +21,7 @@ HELD_OUT = {"test": 0.2, "validation": 0.1}
 class TaskSpec:
     """An entry of the registry; None is what the rows have to tell (`completed`).
 
-    section     "reviews", "authored" or "hub"
+    section     "reviews", "authored", "hub" or "benchmarks"
     fields      the columns and their kinds, as in `rows.FIELD_TYPES`
     labels      names in the order of their numbers; empty where the answer is free text
     tags        names of the tags of words, in the order of their numbers
@@ -107,6 +107,11 @@ def find(name: str, has_path: bool = False) -> TaskSpec:
     return TaskSpec(name=name, section="hub", title=name, id=hub_id, config=config or None)
 
 
+def dev_file(file: Path) -> Path:
+    """Return where the shots for a benchmark's file stand, if they do: a_dev.jsonl for a.jsonl."""
+    return file.with_name(f"{file.stem}_dev{file.suffix}")
+
+
 def fingerprint(name: str) -> str:
     """Return a hash of what decides over a task's rows and wordings: entry, rows, templates.
 
@@ -116,7 +121,9 @@ def fingerprint(name: str) -> str:
     if entry is None:
         return ""
     files = [data / "templates" / f"{entry.get('templates', name)}.yaml"]
-    files += [data / entry["file"]] if "file" in entry else []
+    if "file" in entry:
+        file = data / entry["file"]
+        files += [path for path in (file, dev_file(file)) if path == file or path.exists()]
     digest = hashlib.sha256(json.dumps(entry, sort_keys=True).encode())
     for file in files:
         digest.update(file.read_bytes() if file.exists() else b"missing")
