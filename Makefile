@@ -23,7 +23,7 @@ help:
 	@echo "make doctor   check this machine"
 	@echo "make build    write the learner notebooks from notebooks/source"
 	@echo "make measure  repeat the recorded sweeps of a notebook (NB=03, takes hours)"
-	@echo "make bench    compare speed with TRL"
+	@echo "make bench    compare speed with TRL and lm-evaluation-harness (an hour)"
 	@echo "make clean    remove $(VENV)"
 
 # Prints the first Python in range that can make virtual environments.
@@ -89,6 +89,7 @@ measure: fetch
 
 bench: fetch $(VENV)/.bench
 	@for script in benchmarks/bench_*.py; do $(PYTHON) $$script || exit 1; done
+	@PARITY_DOCS=100 $(PYTHON) -m pytest tests/lib/test_harness.py -q
 
 doctor: install
 	@$(WORKBOOK) doctor

@@ -267,20 +267,24 @@ def summary(rounds: list[dict], name: str) -> dict:
 
 def circumstances(options: argparse.Namespace, rounds: int) -> dict:
     """Return what the numbers depend on: settings, machine class, versions and date."""
-    names = {torch.float32: "fp32", torch.bfloat16: "bf16"}
+    told = {
+        "examples": options.examples, "validation": options.validation,
+        "rounds": rounds, "batch_size": BATCH_SIZE, "lr": LR, "warmup": WARMUP,
+        "clip": CLIP, "untimed_steps": WARM_UP_STEPS,
+    }  # fmt: skip
+    return circumstances_of(PACKAGES, told) | {"chosen_precision": settings.precision()}
+
+
+def circumstances_of(packages: tuple[str, ...], told: dict) -> dict:
+    """Return the settings, the class of the machine, versions and the date."""
     return {
-        "settings": {
-            "examples": options.examples, "validation": options.validation,
-            "rounds": rounds, "batch_size": BATCH_SIZE, "lr": LR, "warmup": WARMUP,
-            "clip": CLIP, "untimed_steps": WARM_UP_STEPS,
-        },
+        "settings": told,
         "machine": f"{os.cpu_count()} cores, {torch.backends.cpu.get_cpu_capability()}, "
         f"{torch.get_num_threads()} threads",
-        "chosen_precision": names[settings.working_dtype()],
         "versions": {"python": platform.python_version()}
-        | {name: importlib.metadata.version(name) for name in PACKAGES},
+        | {name: importlib.metadata.version(name) for name in packages},
         "made": datetime.date.today().isoformat(),
-    }  # fmt: skip
+    }
 
 
 def show(report: dict) -> None:

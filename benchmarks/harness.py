@@ -27,7 +27,7 @@ def task(name: str, files: dict[str, Path], cache: Path, shots: int | None = Non
     `files` are those of test and, for shots, train, whose first rows are taken as MMLU does it.
     """
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
-    config = load_yaml(FOLDER / CONFIGS.get(name, f"mmlu/default/{name}.yaml"))
+    config = load_yaml(FOLDER / CONFIGS[name]) if name in CONFIGS else of_subject(name)
     config |= {
         "dataset_path": "json",
         "dataset_name": None,
@@ -44,6 +44,16 @@ def task(name: str, files: dict[str, Path], cache: Path, shots: int | None = Non
     if shots is not None:
         config["num_fewshot"] = shots
     return ConfigurableTask(config={k: v for k, v in config.items() if k not in ("tag", "include")})
+
+
+def of_subject(name: str) -> dict:
+    """Return the configuration of a subject of MMLU; for one of our own, another one reworded."""
+    file = FOLDER / "mmlu" / "default" / f"{name}.yaml"
+    if file.exists():
+        return load_yaml(file)
+    words = name.removeprefix("mmlu_").replace("_", " ")
+    config = load_yaml(file.with_name("mmlu_anatomy.yaml"))
+    return config | {"task": name, "description": config["description"].replace("anatomy", words)}
 
 
 def mmlu_tasks(files: dict[str, Path], cache: Path, shots: int) -> list:

@@ -205,6 +205,8 @@ def evaluate(
     from . import benchmarks, models
     from .benchmarks import report
 
+    if out and out.is_dir():
+        raise WorkbookError(f"{out} is a folder: name a file in it, such as results.json.")
     asked = [
         benchmarks.load(name, path=file, shots=shots, limit=limit)
         for name, file in report.requested(tasks)

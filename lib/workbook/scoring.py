@@ -6,6 +6,7 @@ import copy
 import dataclasses
 import inspect
 import itertools
+import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
@@ -105,7 +106,11 @@ def _places_at_once(model) -> int:
 
 
 def _batches(
-    lengths: Sequence[int], tokens: int, places: Sequence[int], most: int
+    lengths: Sequence[int],
+    tokens: int,
+    places: Sequence[int],
+    most: int,
+    most_rows: float = math.inf,
 ) -> Iterator[list[int]]:
     """Yield indices of rows alike in length, up to about `tokens` tokens with pads a batch.
 
@@ -115,7 +120,8 @@ def _batches(
     needed = 0
     for i in sorted(range(len(lengths)), key=lengths.__getitem__):
         needed += places[i]
-        if batch and (lengths[i] * (len(batch) + 1) > tokens or needed > most):
+        is_full = lengths[i] * (len(batch) + 1) > tokens or len(batch) >= most_rows
+        if batch and (is_full or needed > most):
             yield batch
             batch, needed = [], places[i]
         batch.append(i)
@@ -267,23 +273,22 @@ def _continuing(cache: DynamicCache, ids, mask, position) -> dict:
 def _add_later_tokens(model, cache, lengths, choices, scores) -> None:
     """Add to the scores the log-likelihood of each choice's second and later tokens.
 
-    Choices are taken one column at a time: the k-th choice of every prompt is one batch, or
-    several if it has many tokens.
+    Choices alike in length share a batch, whatever their prompts, so that few pads are spent. It
+    has no more rows than the cache, a copy of which it needs.
     """
     most = _places_at_once(model)
-    for column in range(max(len(options) for options in choices)):
-        found = [options[column] if column < len(options) else [] for options in choices]
-        active = [i for i, option in enumerate(found) if len(option) > 1]
-        needed = [len(found[i]) - 1 for i in active]
-        for batch in _batches(needed, most, needed, most):
-            rows = [active[k] for k in batch]
-            later = _later_tokens(model, cache, lengths, rows, [found[i] for i in rows])
-            for i, value in zip(rows, later, strict=True):
-                scores[i][column] += value
+    pairs = [(i, k) for i, row in enumerate(choices) for k in range(len(row)) if len(row[k]) > 1]
+    needed = [len(choices[i][k]) - 1 for i, k in pairs]
+    for batch in _batches(needed, most, needed, most, most_rows=len(choices)):
+        chosen = [pairs[j] for j in batch]
+        rows, options = [i for i, _ in chosen], [choices[i][k] for i, k in chosen]
+        later = _later_tokens(model, cache, lengths, rows, options)
+        for (i, k), value in zip(chosen, later, strict=True):
+            scores[i][k] += value
 
 
 def _later_tokens(model, cache, lengths, rows, options) -> list[float]:
-    """Return the log-likelihoods of the second and later tokens of one option for some rows.
+    """Return the log-likelihoods of the second and later tokens of an option for each of some rows.
 
     The options continue the padded prompts, so their positions skip the pads and the mask hides
     them; `lengths` [rows of the cache] are those of the prompts without pads.

@@ -39,7 +39,7 @@ def hellaswag(i):
         "ctx_a": before,
         "ctx_b": "she" if i % 3 else "",
         "ctx": f"{before} she",
-        "endings": [f"takes {thing(i + k)} home.  [substeps] Then it rains." for k in range(4)],
+        "endings": [f"takes {thing(i + k)} home. [substeps] Then it rains." for k in range(4)],
         "label": str(i % 4),
     }
 

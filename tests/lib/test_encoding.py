@@ -7,6 +7,7 @@ from workbook import encoding
 from workbook.encoding import IGNORE_INDEX
 from workbook.errors import WorkbookError
 
+CONTEXTS = ["Is it good?", "the film ", "the film\n\n ", "", "  "]
 letters = st.characters(exclude_categories=("Cs",), exclude_characters="\0")
 words = st.text(alphabet=letters, min_size=1, max_size=40)
 
@@ -108,3 +109,14 @@ def test_batches_spend_few_pads_and_are_shuffled():
     assert means != sorted(means)
     other = encoding.length_grouped_batches(lengths, 8, torch.Generator().manual_seed(1))
     assert batches != other
+
+
+@pytest.mark.parametrize("context", CONTEXTS)
+@pytest.mark.parametrize("continuation", [" yes indeed", "yes", "\nno"])
+def test_a_continuation_begins_with_the_white_space_before_it(
+    tiny_tokenizer, context, continuation
+):
+    start, end = encoding.continuation_ids(tiny_tokenizer, context, continuation)
+    assert tiny_tokenizer.decode(start) == context.rstrip()
+    assert tiny_tokenizer.decode(start + end) == context + continuation
+    assert start + end == encoding.token_ids(tiny_tokenizer, context + continuation)

@@ -157,6 +157,12 @@ def test_scores_are_those_of_one_row(model, prompts, batch_tokens):
     assert_exact(model, prompts, CHOICES[-len(prompts) :], batch_tokens=batch_tokens)
 
 
+def test_every_choice_is_reported_when_it_has_its_score(model):
+    told = []
+    scoring.score_continuations(model, PROMPTS, CHOICES, batch_tokens=1, on_scored=told.append)
+    assert sum(told) == sum(map(len, CHOICES)) and len(told) >= len(PROMPTS)
+
+
 def test_texts_are_those_of_one_row(model, monkeypatch):
     found = written(model, [*PROMPTS, *UNLIKE], monkeypatch, max_new_tokens=8)
     expected = [greedy(model, prompt, 8) for prompt in [*PROMPTS, *UNLIKE]]

@@ -21,7 +21,7 @@ from workbook.benchmarks.evaluation import choice_ids
 
 pytest.importorskip("lm_eval", reason="lm-eval is not installed: pip install -e '.[test,bench]'")
 
-DOCS = int(os.environ.get("PARITY_DOCS", "4"))
+DOCS = int(os.environ.get("PARITY_DOCS", "3"))
 REAL = Path(__file__).resolve().parents[3] / "shared" / "data" / "benchmarks"
 ROWS = {
     "arc_easy": ("arc_easy", benchmark_rows.arc),
@@ -31,7 +31,7 @@ ROWS = {
     "truthfulqa_mc2": ("truthful_qa", benchmark_rows.truthfulqa),
 }
 CASES = [
-    ("arc_easy", 0), ("arc_challenge", 3), ("hellaswag", 0), ("hellaswag", 2),
+    ("arc_easy", 0), ("arc_challenge", 2), ("hellaswag", 1),
     ("truthfulqa_mc1", None), ("truthfulqa_mc2", None),
 ]  # fmt: skip
 THEIRS = {"mc1": "acc", "mc2": "acc"}  # what the harness calls our metrics
@@ -203,12 +203,12 @@ def test_context_and_choice_become_the_harness_s_tokens(harness, tiny_model, kin
 
 
 @pytest.mark.real_model
-@pytest.mark.parametrize("model", ["model", "base"])
-def test_real_tokenizers_read_real_rows_as_the_harness_does(harness, tiny_model, model):
-    if not assets.is_cached(model) or not REAL.is_dir():
-        pytest.skip(f"the tokenizer of {model} or the real benchmark files are not here")
-    folder = assets.model_dir() if model == "model" else assets.base.model_dir()
-    tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
+def test_the_real_tokenizer_reads_real_rows_as_the_harness_does(harness, tiny_model):
+    if not assets.is_cached("model") or not REAL.is_dir():
+        pytest.skip("the model is not in the cache, or the real benchmark files are not here")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(
+        assets.model_dir(), local_files_only=True
+    )
     peer = harness.HFLM(pretrained=tiny_model, tokenizer=tokenizer)
     for name in ("arc_easy", "arc_challenge", "hellaswag", "truthfulqa_mc2", "mmlu"):
         path = REAL / f"{ROWS.get(name, ['mmlu'])[0]}.jsonl"

@@ -18,6 +18,7 @@ from ..errors import WorkbookError
 from ..files import atomic_path
 from .evaluation import Result
 from .loading import Benchmark
+from .registry import find
 
 FORMAT = 1  # of the file; a change that older code cannot read gets another number
 PACKAGES = ("torch", "transformers", "tokenizers")
@@ -35,9 +36,11 @@ class Pair(NamedTuple):
 def requested(text: str) -> list[tuple[str, str | None]]:
     """Return the names in a text such as "arc_easy,hellaswag=mine.jsonl", each with its file.
 
-    Raises WorkbookError for a name that stands there twice.
+    Raises WorkbookError for an unknown name and for one that stands there twice.
     """
     parts = [part.strip().partition("=") for part in text.split(",")]
+    for name, *_ in parts:
+        find(name)
     twice = [name for name, count in Counter(name for name, *_ in parts).items() if count > 1]
     if twice:
         raise WorkbookError(f"{twice[0]} is named twice: ask it once, with or without a file.")
