@@ -301,9 +301,8 @@ def _renamed(state: dict, names: dict[str, str]) -> dict:
     if model.get("unk_token") in names:
         model["unk_token"] = names[model["unk_token"]]
     if "merges" in model:  # none may lead to a name that is gone
-        model["merges"] = [
-            pair for pair in model["merges"] if not {*pair, "".join(pair)} & {*names}
-        ]
+        gone = {*names}
+        model["merges"] = [m for m in model["merges"] if gone.isdisjoint([*m, "".join(m)])]
     return state | {"post_processor": None, "truncation": None, "padding": None}
 
 

@@ -34,6 +34,7 @@ CASES = [
     ("arc_easy", 0), ("arc_challenge", 2), ("hellaswag", 1),
     ("truthfulqa_mc1", None), ("truthfulqa_mc2", None),
 ]  # fmt: skip
+SUBJECTS = ["anatomy", "conceptual_physics", "marketing", "virology", "world_religions"]
 THEIRS = {"mc1": "acc", "mc2": "acc"}  # what the harness calls our metrics
 SIZES = dict(
     hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
@@ -87,7 +88,7 @@ def files(request, cache):
 
     def write(name, shots):
         stem, make = ROWS[name]
-        number = shots + (DOCS if shots or "truthful" not in name else max(2, DOCS // 2))
+        number = shots + DOCS
         if request.param == "real":
             lines = (REAL / f"{stem}.jsonl").read_text("utf-8").splitlines()
         rows = map(json.loads, lines) if request.param == "real" else map(make, range(number))
@@ -147,8 +148,8 @@ def test_scores_are_those_of_the_harness(family, files, harness, cache, name, sh
 
 
 def test_mmlu_is_that_of_the_harness_subject_by_subject(family, harness, cache):
-    """Made-up rows where the real ones are absent; two subjects whose names have more words."""
-    subjects, number = ["conceptual_physics", "world_religions"], max(2, DOCS // 10)
+    """Made-up rows where the real ones are absent."""
+    subjects, number = SUBJECTS[: max(2, DOCS // 20)], max(2, DOCS // len(SUBJECTS))
     if REAL.is_dir():
         parts = {n: map(json.loads, (REAL / f"{n}.jsonl").open()) for n in ("mmlu", "mmlu_dev")}
     else:
@@ -172,10 +173,10 @@ def test_mmlu_is_that_of_the_harness_subject_by_subject(family, harness, cache):
 def test_every_subject_of_mmlu_is_introduced_as_in_the_harness(harness):
     found = sorted((harness.FOLDER / "mmlu" / "default").glob("mmlu_*.yaml"))
     assert len(found) == 57
-    for file in found:
-        row = benchmark_rows.mmlu(1, file.stem.removeprefix("mmlu_"))
+    for name in [*(file.stem for file in found), "mmlu_subject_of_ours"]:
+        row = benchmark_rows.mmlu(1, name.removeprefix("mmlu_"))
         preamble = benchmarks.questions.mmlu("here", row).preamble
-        assert preamble == harness.load_yaml(file)["description"]
+        assert preamble == harness.of_subject(name)["description"]
 
 
 TEXTS = [
