@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from workbook import grading, metrics, tasks
+from workbook.tasks import baselines
 
 DATA = Path(__file__).resolve().parents[2] / "data"
 REGISTRY = yaml.safe_load((DATA / "tasks.yaml").read_text(encoding="utf-8"))["authored"]
@@ -171,3 +172,17 @@ def test_each_answer_type_has_answers_to_choose_from():
             if other["answer_type"] == row["answer_type"]
         } - {form.lower() for form in grading.accepted(row)}
         assert len(wrong) >= 3, row
+
+
+# --- what needs no model
+
+
+def test_the_data_sheet_tells_what_needs_no_model():
+    found, sheet = baselines.markdown(), (DATA / "README.md").read_text(encoding="utf-8")
+    assert found in sheet, f"put this into data/README.md:\n{found}"
+
+
+def test_an_answer_is_shown_with_its_free_reading_where_there_is_one():
+    assert baselines._shown(0.444, 0.9) == "0.44 (0.90)"
+    assert baselines._shown(0.5, float("nan")) == "0.50"
+    assert baselines._shown(float("nan"), float("nan")) == "–"

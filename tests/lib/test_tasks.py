@@ -188,9 +188,10 @@ def test_authored_tasks_are_disjoint_and_stratified(name):
     texts = {s: [splits.key(r, entry["dedup"]) for r in d] for s, d in task.splits.items()}
     assert near_pairs(texts["test"], texts["train"] + texts["validation"]) == 0
     assert near_pairs(texts["validation"], texts["train"]) == 0
-    column = entry.get("stratify", "label")
-    everything = Counter(v for split in task.splits.values() for v in split[column])
-    test = Counter(task.splits["test"][column])
+    columns = entry.get("stratify", "label")
+    columns = [columns] if isinstance(columns, str) else columns
+    parts = {s: [tuple(r[c] for c in columns) for r in d] for s, d in task.splits.items()}
+    everything, test = Counter(sum(parts.values(), [])), Counter(parts["test"])
     for value, count in everything.items():
         assert abs(test[value] - entry["test"] * count / everything.total()) < 1
 
