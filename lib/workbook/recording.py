@@ -16,7 +16,7 @@ from pathlib import Path
 import pandas as pd
 from IPython.display import display
 
-from . import settings, tasks
+from . import runcache, settings, tasks
 from .errors import WorkbookError
 from .files import atomic_path
 from .hashing import code_hash
@@ -113,13 +113,17 @@ class Sweep:
             print(f"{place}: {point} took {rows[-1]['seconds']} s", flush=True)
 
     def measure_point(self, point: dict) -> dict:
-        """Measure one point now and return its row: point, results and seconds."""
+        """Measure one point now and return its row: point, results, seconds, machine, library code.
+
+        Library code is recorded and makes no row stale: some points are measured again instead.
+        """
         begin = time.perf_counter()
         result = self.measure(**self.settings, **point)
         if clash := set(point) & set(result):
             raise WorkbookError(f"A result is named like a setting of its point: rename {clash}.")
         seconds = round(time.perf_counter() - begin, 2)
-        row = {**point, **result, "seconds": seconds, "machine": settings.machine()}
+        made = {"machine": settings.machine(), "library": runcache.library_hash()[:12]}
+        row = {**point, **result, "seconds": seconds, **made}
         return {name: _plain(name, value) for name, value in row.items()}
 
     def is_current(self) -> bool:
