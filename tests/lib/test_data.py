@@ -2,6 +2,7 @@
 
 import functools
 import json
+import random
 import re
 from collections import Counter
 from pathlib import Path
@@ -16,6 +17,7 @@ DATA = Path(__file__).resolve().parents[2] / "data"
 REGISTRY = yaml.safe_load((DATA / "tasks.yaml").read_text(encoding="utf-8"))["authored"]
 WRITTEN = [kind for kind, entry in REGISTRY.items() if "labels" not in entry]
 load = functools.cache(tasks.load_task)
+SECOND = Path(__file__).with_name("second_annotator.json")
 # Templates whose gold completion does not score 1 by the task's metric: {(kind, name): why}.
 EXCEPTIONS: dict[tuple[str, str], str] = {}
 
@@ -186,3 +188,32 @@ def test_an_answer_is_shown_with_its_free_reading_where_there_is_one():
     assert baselines._shown(0.444, 0.9) == "0.44 (0.90)"
     assert baselines._shown(0.5, float("nan")) == "0.50"
     assert baselines._shown(float("nan"), float("nan")) == "–"
+
+
+# --- a second annotator
+
+
+def second_scores() -> dict[str, float]:
+    """Return the strict scores of the second annotator's answers, as the data sheet tells them."""
+    kept, found = json.loads(SECOND.read_text(encoding="utf-8")), {}
+    for kind, answers in kept["answers"].items():
+        asked = list(load(kind).splits["test"])
+        random.Random(kept["seed"]).shuffle(asked)
+        pairs = list(zip(answers, asked, strict=False))
+        grades = [second_grade(load(kind), *pair) for pair in pairs]
+        found[kind] = sum(grades) / len(grades)
+    return found
+
+
+def second_grade(task, answer: str, row: dict) -> float:
+    if task.labels:
+        return float(answer == task.template("question").render(row).completion)
+    return grading.grade(task.metric, answer, row)
+
+
+def test_the_data_sheet_tells_how_well_a_second_annotator_agrees():
+    """Where test rows change, ask anew: the answers are those to the rows in a shuffled order."""
+    scores, sheet = second_scores(), (DATA / "README.md").read_text(encoding="utf-8")
+    assert set(scores) == set(REGISTRY)
+    lines = [f"| {kind} | {score:.2f} |" for kind, score in scores.items()]
+    assert [line for line in lines if line not in sheet] == []
