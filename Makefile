@@ -22,7 +22,7 @@ help:
 	@echo "make check    the part of the tests that needs no model (a minute or two)"
 	@echo "make doctor   check this machine"
 	@echo "make build    write the learner notebooks from notebooks/source"
-	@echo "make measure  repeat the recorded sweeps of a notebook (NB=03, takes hours)"
+	@echo "make measure  repeat the recorded sweeps of a notebook (NB=03 ARGS=\"--jobs 2\", takes hours)"
 	@echo "make bench    compare speed with TRL"
 	@echo "make clean    remove $(VENV)"
 
@@ -85,7 +85,7 @@ build: install
 	@$(WORKBOOK) build $(NB) $(ARGS)
 
 measure: fetch
-	@$(WORKBOOK) measure $(NB)
+	@$(WORKBOOK) measure $(NB) $(ARGS)
 
 bench: fetch $(VENV)/.bench
 	@for script in benchmarks/bench_*.py; do $(PYTHON) $$script || exit 1; done

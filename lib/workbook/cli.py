@@ -2,7 +2,6 @@
 
 import io
 import os
-import runpy
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -170,15 +169,20 @@ def present(
 
 
 @app.command()
-def measure(numbers: Some) -> None:
+def measure(
+    numbers: Some,
+    jobs: Annotated[int, typer.Option(min=1, help="Points measured at a time.")] = 1,
+) -> None:
     """Repeat the recorded sweeps of notebooks; each may take hours."""
+    from . import recording
+
     for number in numbers:
         scripts = sorted((settings.notebooks_dir() / "recorded" / "sweeps").glob(f"{number}_*.py"))
         if not scripts:
             raise WorkbookError(f"Notebook {number} has no recorded sweep to repeat.")
         for script in scripts:
             print(f"{script.name} …", flush=True)
-            runpy.run_path(str(script), run_name="__main__")
+            recording.sweep(script.stem).run(jobs)
 
 
 @app.command()

@@ -128,8 +128,11 @@ def more(course):
 def test_measure_runs_the_sweeps_of_a_notebook(more, capsys):
     course = more
     script = course / "notebooks" / "recorded" / "sweeps" / "03_curve.py"
-    script.write_text("if __name__ == '__main__':\n    print('swept')\n")
-    assert "swept" in runner.invoke(cli.app, ["measure", "3"]).stdout
+    script.write_text(
+        "from workbook.recording import Sweep\n"
+        "SWEEP = Sweep(settings={}, points=[{'n': 1}], measure=lambda n: {}, source=__file__)\n"
+    )
+    assert "03_curve, 0 left: {'n': 1}" in runner.invoke(cli.app, ["measure", "3"]).stdout
 
 
 def test_measure_without_a_sweep_is_told(more):
