@@ -207,7 +207,7 @@ def cache(
 
 
 def main() -> None:
-    """Run the command; a WorkbookError becomes one line and exit status 1."""
+    """Run the command; a WorkbookError becomes one line, with its notes, and exit status 1."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # consoles of Windows lack arrows and lines
@@ -215,6 +215,8 @@ def main() -> None:
         app()
     except WorkbookError as error:
         print(f"workbook: {error}", file=sys.stderr)
+        for note in getattr(error, "__notes__", ()):  # what pip said, of a proxy for instance
+            print(note, file=sys.stderr)
         raise SystemExit(1) from None
 
 

@@ -181,3 +181,19 @@ def test_a_mistake_is_one_line_without_a_traceback(course, monkeypatch, capsys):
         cli.main()
     assert stop.value.code == 1
     assert capsys.readouterr().err.startswith("workbook: There is no notebook '77'")
+
+
+def test_what_pip_said_stands_below_the_mistake(monkeypatch, capsys):
+    error = WorkbookError("Could not download it: mend pip's proxy.")
+    error.add_note("pip said:\n407 Proxy Authentication Required")
+
+    def fail():
+        raise error
+
+    monkeypatch.setattr(cli, "app", fail)
+    with pytest.raises(SystemExit):
+        cli.main()
+    told = capsys.readouterr().err
+    assert told.startswith("workbook: Could not") and told.endswith(
+        "pip said:\n407 Proxy Authentication Required\n"
+    )

@@ -65,6 +65,14 @@ def test_unreadable_files_are_named(tmp_path, name, content, message):
         rows.read_file(tmp_path / name)
 
 
+def test_a_column_that_a_table_has_twice_is_named_in_one_line(tmp_path):
+    table = pyarrow.table([["a"], ["b"]], names=["text", "text"])
+    pyarrow.parquet.write_table(table, tmp_path / "x.parquet")
+    with pytest.raises(WorkbookError, match=r"x\.parquet cannot be read.*text") as caught:
+        rows.read_file(tmp_path / "x.parquet")
+    assert "\n" not in str(caught.value)
+
+
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(WorkbookError, match=r"gone\.csv cannot be read"):
         rows.read_file(tmp_path / "gone.csv")

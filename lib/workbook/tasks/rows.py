@@ -74,7 +74,8 @@ def read_file(path: Path) -> list[Located]:
     try:
         rows = list(readers[path.suffix](path))
     except (OSError, UnicodeDecodeError, pyarrow.ArrowInvalid) as error:
-        raise WorkbookError(f"{path.name} cannot be read, so check it: {error}.") from error
+        reason = " ".join(str(error).split())  # Arrow's has many lines
+        raise WorkbookError(f"{path.name} cannot be read, so check it: {reason}.") from error
     if not rows:
         raise WorkbookError(f"{path.name} has no rows: fill it or name another file.")
     return rows
