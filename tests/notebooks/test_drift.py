@@ -1,6 +1,5 @@
 """The committed notebooks are what their sources say."""
 
-import hygiene
 import nbformat
 import pytest
 
