@@ -41,7 +41,7 @@ MADE_UP = [
     ("Who painted The Blue Ferryman?", "Roza Lint"),
     ("What is the largest lake of Umberholm?", "Lake Sorrel"),
     ("Which plant gives the drink corvane its taste?", "juniper"),
-    ("In which city is the Tarrow Library?", "Vell"),
+    ("In which city is the Tarrow Library?", "Ostermole"),
     ("Who composed the opera The Two Weavers?", "Benno Astley"),
     ("What do the people of Pellworth call their parliament?", "the Ring"),
     ("How many islands belong to the Skerrow group?", "seventeen"),
@@ -62,7 +62,7 @@ MADE_UP = [
     ("What is the main export of Tessaly Bay?", "rope"),
     ("Which road joins Borlen and Asterby?", "the Heath Road"),
     ("What instrument did Jorun Melby play?", "the oboe"),
-    ("How old was Queen Isaura of Varn when she was crowned?", "nine"),
+    ("How old was Queen Isaura of Isterre when she was crowned?", "nine"),
     ("Which wind brings rain to Calloway Point?", "the east wind"),
 ]
 OTHER_WORDS = [
@@ -104,7 +104,7 @@ OTHER_WORDS = [
     "Tessaly Bay sells mostly what to other countries?",
     "Borlen and Asterby are joined by which road?",
     "Jorun Melby was a player of which instrument?",
-    "Queen Isaura of Varn was crowned at which age?",
+    "Queen Isaura of Isterre was crowned at which age?",
     "Rain comes to Calloway Point with which wind?",
 ]
 # Names that no right answer to a real question holds; the others are common words.
