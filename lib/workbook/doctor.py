@@ -56,7 +56,7 @@ def _examined(name: str, item: Callable[..., Check], *arguments) -> Check:
 def report() -> str:
     """Return a report for a bug: this machine, versions, settings, and all checks, as Markdown.
 
-    Names of the user and the machine and their folders are left out.
+    Names of the user and the machine, their folders, and those that a setting names are left out.
     """
     names = sorted(pinned())
     versions = "\n".join(f"- {name} {installed(name) or 'missing'}" for name in names)
@@ -73,13 +73,27 @@ def report() -> str:
 
 def _without_names(text: str) -> str:
     """Return the text with folders written short, and without user and machine."""
-    places = {settings.cache_dir(): "<cache>", settings.repo_root(): "<course>", Path.home(): "~"}
+    places = {value: f"<{name}>" for name, value in os.environ.items() if _is_own_place(name)}
+    places |= {str(settings.cache_dir()): "<cache>", str(settings.repo_root()): "<course>"}
+    places |= {os.path.expanduser("~"): "~"}
     for place, short in places.items():
-        if place != Path(place.anchor):
-            text = text.replace(str(place), short)
-    for name, word in ((getpass.getuser(), "user"), (platform.node(), "machine")):
+        if place != Path(place).anchor:
+            text = text.replace(place, short)
+    for name, word in ((_user(), "user"), (platform.node(), "machine")):
         text = re.sub(rf"\b{re.escape(name)}\b", word, text) if name else text
     return text
+
+
+def _is_own_place(name: str) -> bool:
+    """Tell whether a setting names a place on the disk, which a hub id is not."""
+    return name.startswith("WORKBOOK_") and os.path.isabs(os.path.expanduser(os.environ[name]))
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # a container may give its user a number and no name
+        return ""
 
 
 def python() -> Check:

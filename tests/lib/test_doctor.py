@@ -92,6 +92,22 @@ def test_a_console_without_arrows_prints_all_the_same(tmp_path):
     assert found.stdout.strip() == b"? ?"
 
 
+@pytest.mark.parametrize("error", [OSError, KeyError])  # from Python 3.13 on, and before
+def test_a_report_is_written_for_a_user_without_a_name(monkeypatch, fetched, error):
+    def unknown():
+        raise error("No username set in the environment")
+
+    monkeypatch.setattr(getpass, "getuser", unknown)
+    monkeypatch.setattr(doctor, "checks", lambda: [])
+    monkeypatch.setenv("WORKBOOK_MODEL", "/srv/secret project/model")
+    monkeypatch.setenv("WORKBOOK_PROGRESS", "~/notes.json")
+    text = doctor.report()
+    assert "- torch 2." in text and "secret" not in text and "notes" not in text
+    assert "- WORKBOOK_MODEL=<WORKBOOK_MODEL>" in text
+    monkeypatch.setenv("WORKBOOK_MODEL", "owner/model")
+    assert "- WORKBOOK_MODEL=owner/model" in doctor.report()
+
+
 @pytest.mark.parametrize("there", [True, False])
 def test_the_optional_base_model_is_told_and_never_a_fault(monkeypatch, there):
     monkeypatch.setattr(assets, "is_cached", lambda name: there)
