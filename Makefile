@@ -9,7 +9,7 @@ WORKBOOK := $(VENV)/bin/workbook
 NB ?=
 # Tests run in so many processes of one thread each; a notebook's takes up to 3 GB.
 JOBS ?= 2
-PYTEST := OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n $(JOBS) --dist loadgroup
+PYTEST := OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n $(JOBS) --dist worksteal
 
 .DEFAULT_GOAL := help
 .PHONY: help install fetch lab reset test lint check run build measure bench doctor clean

@@ -154,6 +154,11 @@ def test_no_row_of_another_kind_gives_a_test_fact_away():
         if kind != "facts"
         for number, row in enumerate(rows(kind), 1)
     }
+    others |= {
+        plain(json.loads(line)): f"{path.name}:{number}"
+        for path in (DATA / "benchmarks").glob("*.jsonl")
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+    }
     tested = list(load("facts").splits["test"])
     found = [
         (fact["question"], where)

@@ -2,12 +2,13 @@
 
 import json
 import random
+from collections import defaultdict
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from workbook import experiments, models, recording, settings
+from workbook import abilities, experiments, models, recording, settings
 from workbook.forgetting import panel
 
 SWEEPS = settings.notebooks_dir() / "recorded" / "sweeps"
@@ -64,6 +65,8 @@ def simulated(monkeypatch):
     luck, ended = random.Random(0), {}
     monkeypatch.setattr(experiments, "learned_and_kept", lambda row: (luck.random(), luck.random()))
     monkeypatch.setattr(experiments, "marks", lambda *_: np.array([luck.random()]))
+    grades = abilities.Grades(np.array([0.5]), np.array([0.5]))
+    monkeypatch.setattr(experiments, "graded", lambda _: defaultdict(lambda: grades))
     monkeypatch.setattr(recording, "is_current", lambda name: name in ended)
     monkeypatch.setattr(recording, "load", lambda name: SimpleNamespace(rows=ended[name]))
 

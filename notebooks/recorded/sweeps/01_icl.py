@@ -92,8 +92,8 @@ SWEEP = recording.Sweep(
         primary="sentiment: accuracy with 16 shots minus none, plain style, draw by draw and "
         "review by review. Secondary, and many: the same with 1 and 4 shots; calibrated minus "
         "plain at each number, in how many draws it gains; each label order; 16 random labels "
-        "minus 16 right ones of the same draw; made-up labels minus .5; facts and entities with shots "
-        "minus none, strict and free",
+        "minus 16 right ones of the same draw; made-up labels minus .5; facts and entities with "
+        "shots minus none, strict and free",
         margin=abilities.MARGIN,
         test_seeds=DRAWS,
     ),
