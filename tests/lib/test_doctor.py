@@ -1,9 +1,11 @@
 """doctor on machines that are not well: each state is diagnosed, none is died of."""
 
+import errno
 import getpass
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -58,6 +60,18 @@ def test_a_cache_for_reading_only_is_told(tmp_path, monkeypatch, fetched, measur
     monkeypatch.setenv("WORKBOOK_CACHE", str(tmp_path))
     found = state_of(doctor.checks())
     assert not found["cache"] and found["processor"]
+
+
+def test_a_disk_for_reading_only_is_told(tmp_path, monkeypatch, fetched, measured_anew):
+    def refuse(*_, **__):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
+    monkeypatch.setattr(Path, "write_text", refuse)
+    monkeypatch.setenv("WORKBOOK_CACHE", str(tmp_path))
+    found = {check.name: check for check in doctor.checks()}
+    assert not found["cache"].ok and "Read-only file system" in found["cache"].detail
+    assert found["processor"].ok
 
 
 def test_an_item_that_fails_itself_is_a_finding(monkeypatch, fetched):
