@@ -216,16 +216,18 @@ def show_plan(rows: list, room: float, setting) -> None:
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for name in ("GB on each device", "weights", "grad.", "optim.", "activ.", "logits", "peak"):
         table.add_column(name, justify="right" if table.columns else "left", no_wrap=True)
-    table.add_column("fits", justify="right")
+    table.add_column("fits")
+    table.add_column("rows", justify="right")
     for row in rows:
         numbers = (*vars(row.peak).values(), row.peak.total)
-        fits = f"{row.largest_batch} rows" if row.fits else "no"
-        table.add_row(row.name, *(f"{number / 1e9:.1f}" for number in numbers), fits)
+        cells = (f"{number / 1e9:.1f}" for number in numbers)
+        table.add_row(row.name, *cells, "yes" if row.fits else "no", str(row.largest_batch))
     Console().print(table)
     print(
-        f"The fullest moment of a step of {setting.batch_size} rows of {setting.sequence_length} "
-        f"tokens on each of {setting.devices} devices of {room / 1e9:.1f} GB, a tenth of which\n"
-        "stays free. Recomputing is gradient checkpointing. Rows are the most that fit at once."
+        f"The fullest moment of a step, {setting.batch_size} rows of {setting.sequence_length} "
+        f"tokens at once on each of {setting.devices} × {room / 1e9:.1f} GB,\n"
+        "a tenth of which stays free; under rows the most that fit. Recomputing is gradient "
+        "checkpointing."
     )
 
 

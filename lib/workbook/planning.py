@@ -26,6 +26,7 @@ CHOICES = {
 }  # fmt: skip
 NF4_BYTES = (4 + 0.127) / 8  # a weight in 4 bits, with its share of the constants
 ROOM = 0.9  # of a device; the rest is for its context, libraries and what an allocator wastes
+EXPERTS = ("n_routed_experts", "num_experts", "num_local_experts")  # names in configs
 GB = {"GB": 10**9, "GIB": 2**30}
 # Shapes without weights: Llama 3.2 1B (2407.21783), Llama 2 7B and 70B (2307.09288).
 LLAMAS = {
@@ -180,27 +181,20 @@ def moments(shapes: Shapes, setting: Setting) -> dict[str, Memory]:
     to one more copy of the gradients, which `fit` does without.
     """
     at_rest = setting.share(weight_bytes(shapes, setting), stage=3)
-    weights = at_rest + gathered_bytes(shapes, setting)
+    computing = at_rest + gathered_bytes(shapes, setting)
     optimizer = setting.share(optimizer_bytes(shapes, setting), stage=1)
-    every, earlier, output = gradient_bytes(shapes, setting)
-    # A device widens the gradients of the weights that it updates, and drops those it widened.
-    wide = setting.share(4 * shapes.learning, stage=1)
-    updating = min(
-        wide + setting.share(shapes.learning * setting.width, stage=2),
-        setting.share(4 * shapes.learning, stage=2),
-    )
-    if setting.gradient_checkpointing:
-        saved, again = shapes.blocks * shapes.entry, shapes.in_block
-    else:
-        saved, again = shapes.blocks * shapes.in_block, 0
-    saved += shapes.elsewhere
+    gradients = gradient_bytes(shapes, setting)
+    saved, again = activation_bytes(shapes, setting)
+    logits = shapes.logits
+    held = {
+        "loss": (computing, saved, 12 * logits),
+        "top": (computing, saved + again, setting.width * logits),
+        "bottom": (computing, shapes.in_block, 0),
+        "update": (at_rest, 0, 0),
+    }
     return {
-        "loss": Memory(weights, earlier, optimizer, saved, 12 * shapes.logits),
-        "top": Memory(
-            weights, earlier + output, optimizer, saved + again, setting.width * shapes.logits
-        ),
-        "bottom": Memory(weights, every, optimizer, shapes.in_block),
-        "update": Memory(at_rest, updating, optimizer),
+        moment: Memory(weights, gradients[moment], optimizer, *work)
+        for moment, (weights, *work) in held.items()
     }
 
 
@@ -233,21 +227,34 @@ def optimizer_bytes(shapes: Shapes, setting: Setting) -> int:
     return shapes.learning * (12 if setting.precision == "bf16" else 8)
 
 
-def gradient_bytes(shapes: Shapes, setting: Setting) -> tuple[float, float, float]:
-    """Return the bytes of all gradients, of earlier batches', and of the output layer's.
+def gradient_bytes(shapes: Shapes, setting: Setting) -> dict[str, float]:
+    """Return the bytes of gradients at each moment of `moments`.
 
-    The output layer's is there twice for a while: where it is tied, it comes apart from the
-    embedding's, and with earlier batches before it is added to theirs. Gradients that are shared
-    out (stage 2) are whole in this block and in the one before.
+    With accumulation those of earlier batches are there all the time. The output layer's is there
+    twice for a while: where it is tied it comes apart from the embedding's, and after an earlier
+    batch before it is added to that one's. Of those that are shared out (stage 2) a block's and the
+    one's before are whole until they are. The optimizer widens a device's share to float32.
     """
-    output = 0 if shapes.added else shapes.output * setting.width
-    every = setting.share(shapes.learning * setting.width, stage=2)
+    width, wide = setting.width * shapes.learning, 4 * shapes.learning
+    every = setting.share(width, stage=2)
     earlier = every if setting.gradient_accumulation_steps > 1 else 0
-    twice = output if shapes.is_tied or earlier else 0
+    output = 0 if shapes.added else shapes.output * setting.width
     whole = 0
     if setting.stage >= 2 and setting.devices > 1:
         whole = 2 * (shapes.added or shapes.inside) / shapes.blocks * setting.width
-    return every + twice + whole, earlier, output + whole
+    return {
+        "loss": earlier,
+        "top": earlier + output + whole,
+        "bottom": every + whole + (output if shapes.is_tied or earlier else 0),
+        "update": min(setting.share(wide, stage=1) + every, setting.share(wide, stage=2)),
+    }
+
+
+def activation_bytes(shapes: Shapes, setting: Setting) -> tuple[int, int]:
+    """Return the bytes that wait for the backward pass, and those that it computes again."""
+    if setting.gradient_checkpointing:
+        return shapes.elsewhere + shapes.blocks * shapes.entry, shapes.in_block
+    return shapes.elsewhere + shapes.blocks * shapes.in_block, 0
 
 
 # --- what fits
@@ -268,7 +275,7 @@ def read_bytes(text: str) -> float:
 
 @dataclass(frozen=True)
 class Row:
-    """A way of tuning: its peak on each device, and the largest batch there, in rows."""
+    """A way of tuning: its peak on each device, and how many rows fit there at most."""
 
     name: str
     setting: Setting
@@ -282,19 +289,22 @@ class Row:
 
 
 def plan(config: PreTrainedConfig, device_bytes: float, setting: Setting) -> list[Row]:
-    """Return what the usual ways of tuning take on devices of this size, the hungriest first.
+    """Return what the usual ways of tuning take on devices of this size.
 
-    `setting` gives batch, lengths, rank and devices. Weights that stay frozen are loaded in bf16. A
-    tenth of a device is left to libraries and its allocator.
+    `setting` gives batch, lengths, rank and devices. Frozen weights are loaded in bf16. A tenth of
+    a device is left to libraries and the allocator. Without `torch.nn.Linear` in its blocks a model
+    has no rows of LoRA. Raises WorkbookError as `peak`.
     """
-    found = {}
-    rows = []
+    rows, known = [], {}
+    can_have_lora = _has_linear_layers(config)
     for name, changes in ways(setting.devices).items():
         way = replace(setting, **changes)
-        kind = (way.method == "full", way.precision)
-        if kind not in found:  # LoRA on weights in 4 bits has the activations of LoRA
-            found[kind] = read_shapes(config, way)
-        each = moments(found[kind], way).values()
+        kind = (way.method == "full", way.precision)  # LoRA computes alike on weights in 4 bits
+        if way.method != "full" and not can_have_lora:
+            continue
+        if kind not in known:
+            known[kind] = read_shapes(config, way)
+        each = list(moments(known[kind], way).values())
         fullest = max(each, key=lambda one: one.total)
         rows.append(Row(name, way, fullest, largest_batch(each, way, ROOM * device_bytes)))
     return rows
@@ -317,14 +327,14 @@ def ways(devices: int) -> dict[str, dict]:
 
 def largest_batch(each: Iterable[Memory], setting: Setting, room: float) -> int:
     """Return how many rows fit at all moments: activations and logits grow with them."""
-    fitting = []
+    rows = float("inf")
     for one in each:
-        growing = (one.activations + one.logits) / setting.batch_size
-        left = room - one.weights - one.gradients - one.optimizer
+        growing = one.activations + one.logits
+        left = room - (one.total - growing)
         if left < 0:
             return 0
-        fitting += [int(left // growing)] if growing else []
-    return min(fitting)
+        rows = min(rows, left / growing * setting.batch_size if growing else rows)
+    return int(rows)
 
 
 # --- shapes without data
@@ -335,9 +345,9 @@ def read_shapes(config: PreTrainedConfig, setting: Setting) -> Shapes:
     config = config.get_text_config(decoder=True)
     one, two = (_followed(config, setting, blocks) for blocks in (1, 2))
     with _without_data(config, setting) as model:
-        name, blocks = _blocks(model)
         added = 0 if setting.method == "full" else _size(models.learning_weights(model).values())
-        inside, output = _size(blocks.parameters()), model.get_output_embeddings().weight
+        blocks, output = _blocks(model)[1], model.get_output_embeddings().weight
+        inside = _size(blocks.parameters())
         return Shapes(
             inside=inside,
             outside=_size(model.parameters()) - inside - added,
@@ -349,7 +359,7 @@ def read_shapes(config: PreTrainedConfig, setting: Setting) -> Shapes:
             logits=setting.batch_size * setting.positions * config.vocab_size,
             entry=setting.tokens * config.hidden_size * setting.width,
             in_block=two - one,
-            elsewhere=max(2 * one - two, 0),  # all but the output layer's logits
+            elsewhere=max(2 * one - two, 0),
         )
 
 
@@ -362,21 +372,40 @@ def _without_data(config, setting: Setting) -> Iterator[torch.nn.Module]:
         yield model
         return
     with torch.device("meta"):
-        inside = rf"^{re.escape(_blocks(model)[0])}\."
-        addition = lora.LoRA(model, setting.rank, target_modules=inside)
+        addition = lora.LoRA(model, setting.rank, target_modules=inside_blocks(model))
     with additions.attached(model, addition):
         yield model
 
 
 @contextlib.contextmanager
 def _clear_errors(config) -> Iterator[None]:
+    """Refuse what is no causal language model, or computes otherwise with other data."""
     try:
+        if any(getattr(config, name, None) for name in EXPERTS):
+            raise ValueError("which expert a token goes to depends on the token")
         yield
     except Exception as error:  # of many kinds: each model's code raises its own
         raise WorkbookError(
-            f"A step of the model type {config.model_type!r} cannot be followed without its data: "
-            "plan with another causal language model of this size, such as a Llama or Qwen."
+            f"A step of the model type {config.model_type!r} cannot be planned: take a causal "
+            "language model of its size that has no experts, such as a Llama, Qwen or Gemma."
         ) from error
+
+
+def _has_linear_layers(config) -> bool:
+    with _without_data(_shallow(config.get_text_config(decoder=True), 1), Setting()) as model:
+        return any(isinstance(one, torch.nn.Linear) for one in _blocks(model)[1].modules())
+
+
+def _shallow(config, blocks: int) -> PreTrainedConfig:
+    """Return the config with so many blocks."""
+    changed = copy.deepcopy(config)
+    changed.num_hidden_layers = blocks
+    return changed
+
+
+def inside_blocks(model: torch.nn.Module) -> str:
+    """Return a regular expression on the names of all layers in the model's blocks."""
+    return rf"^{re.escape(_blocks(model)[0])}\."
 
 
 def _blocks(model: torch.nn.Module) -> tuple[str, torch.nn.ModuleList]:
@@ -394,8 +423,7 @@ def _followed(config, setting: Setting, blocks: int) -> int:
     Fake tensors have a shape, a format and a device, and no data: what runs is the model's own code
     with the kernels of the CPU, whose attention, as the GPU's, keeps no scores.
     """
-    shallow = copy.deepcopy(config)
-    shallow.num_hidden_layers = blocks
+    shallow = _shallow(config, blocks)
     kept: dict[int, int] = {}
     with _without_data(shallow, setting) as model, FakeTensorMode(allow_non_fake_inputs=True):
         model.to_empty(device="cpu").tie_weights()
