@@ -1,4 +1,4 @@
-"""Two processes that share out the weights (ZeRO-3, here torch's `fully_shard`) learn as one does."""
+"""Two processes that share out the weights (ZeRO-3, torch's `fully_shard`) learn as one does."""
 
 import json
 import subprocess
