@@ -9,7 +9,7 @@
 #SBATCH --time=04:00:00
 set -euo pipefail
 
-MAIN=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+MAIN=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | sed -n 1p)
 export MAIN
 # One launcher a machine, started by srun, which tells each its number.
 srun bash -c 'accelerate launch \

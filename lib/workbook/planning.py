@@ -420,8 +420,9 @@ def _blocks(model: torch.nn.Module) -> tuple[str, torch.nn.ModuleList]:
 def _followed(config, setting: Setting, blocks: int) -> int:
     """Return the bytes of activations that autograd keeps of so many blocks, logits left out.
 
-    Fake tensors have a shape, a format and a device, and no data: what runs is the model's own code
-    with the kernels of the CPU, whose attention, as the GPU's, keeps no scores.
+    Korthikanti et al. (2022, 2205.05198) count them by hand for a GPT. Here the model's own code
+    runs on fake tensors, which have a shape, a format and a device but no data, with the kernels of
+    the CPU, whose attention, as that of GPUs, keeps no scores.
     """
     shallow = _shallow(config, blocks)
     kept: dict[int, int] = {}

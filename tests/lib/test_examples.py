@@ -58,10 +58,11 @@ def test_full_tuning_saves_a_model_that_loads(train_sft, arguments, tiny_model, 
 
 
 def test_lora_saves_an_adapter_that_loads(train_sft, arguments, tiny_model, tmp_path):
-    train_sft.main([*arguments, "--use_peft", "--lora_r", "4", "--lora_target_modules", "q_proj"])
+    lora = ["--use_peft", "--lora_r", "4", "--lora_target_modules", "q_proj", "v_proj"]
+    train_sft.main([*arguments, *lora])
     adapted = PeftModel.from_pretrained(tiny_model, tmp_path / "tuned")
     learned = [p for name, p in adapted.named_parameters() if "lora_B" in name]
-    assert len(learned) == 2 and all(p.abs().sum() > 0 for p in learned)
+    assert len(learned) == 4 and all(p.abs().sum() > 0 for p in learned)
 
 
 def launch(file, *options):

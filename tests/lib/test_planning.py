@@ -115,6 +115,18 @@ def test_kept_activations_are_those_of_a_real_step(llama):
 # --- against the papers
 
 
+def test_a_block_keeps_what_the_paper_counts():
+    """Korthikanti et al. 2022 (2205.05198), section 4.1, bytes of 2-byte activations per token and
+    width: 2 each for what enters attention, Q, K, V and the projection, 4 for two norms, 2 and 8
+    for what enters the two MLP layers (a ReLU keeps nothing of its own), 1 for each dropout mask;
+    the fused attention keeps no scores."""
+    shape = dict(vocab_size=300, hidden_size=256, word_embed_proj_dim=256, ffn_dim=1024)
+    config = OPTConfig(**shape, num_hidden_layers=2, num_attention_heads=4, dropout=0.1)
+    setting = Setting(batch_size=2, sequence_length=64, precision="bf16")
+    expected = (2 * 5 + 4 + 2 + 8 + 2 * 1) * setting.tokens * config.hidden_size
+    assert planning.read_shapes(config, setting).in_block == pytest.approx(expected, rel=0.05)
+
+
 @pytest.mark.parametrize(
     "devices, table",
     [(4, (120, 52.5, 41.3, 30)), (16, (120, 35.6, 21.6, 7.5)), (64, (120, 31.4, 16.6, 1.88))],

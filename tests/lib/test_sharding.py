@@ -38,7 +38,7 @@ def test_losses_and_weights_are_those_of_one_process(sharded, monkeypatch):
         warmup_ratio=0.0, progress=False,
     )  # fmt: skip
     losses = [row["loss"] for row in history.steps]
-    assert losses[-1] < 0.9 * losses[0]
+    assert sum(losses[3:]) < 0.95 * sum(losses[:3])  # the same rows again
     assert result["losses"] == pytest.approx(losses, rel=1e-5)
     loaded = LlamaForCausalLM.from_pretrained(folder)
     for name, weight in one.named_parameters():
