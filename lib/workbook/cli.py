@@ -214,7 +214,7 @@ def plan(
 def show_plan(rows: list, room: float, setting) -> None:
     """Print a plan: a row a way of tuning, in GB on each device."""
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for name in ("GB on each device", "weights", "grad.", "optim.", "activ.", "logits", "peak"):
+    for name in ("GB on each device", "weights", "grad.", "optim.", "act.", "logits", "peak"):
         table.add_column(name, justify="right" if table.columns else "left", no_wrap=True)
     table.add_column("fits")
     table.add_column("rows", justify="right")
