@@ -19,6 +19,7 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
+import torch
 from rich.box import MARKDOWN
 from rich.console import Console
 from rich.table import Table
@@ -107,30 +108,36 @@ def peak_of_fit(config: PreTrainedConfig, setting: planning.Setting) -> float:
     one_block.num_hidden_layers = 1
     short = dataclasses.replace(setting, batch_size=1, sequence_length=8)
     with variables({"WORKBOOK_PRECISION": setting.precision}):
-        tune(one_block, short)  # what is loaded or chosen at first use is no part of a step
+        tune(build(one_block, setting), short)  # what is loaded at first use is no part of a step
         before = memory.resident_gb() * 1e9
+        model = build(config, setting)
         Path("/proc/self/clear_refs").write_text("5")  # the largest value is counted from here
-        tune(config, setting)
+        tune(model, setting)
     [largest] = re.findall(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
     return int(largest) * 1024 - before
 
 
-def tune(config: PreTrainedConfig, setting: planning.Setting) -> None:
-    """Tune a random model for a few steps as the setting says."""
+def build(config: PreTrainedConfig, setting: planning.Setting) -> torch.nn.Module:
+    """Return a model with random weights, ready for the setting."""
     model = AutoModelForCausalLM.from_config(config)
     if setting.gradient_checkpointing:
         model.gradient_checkpointing_enable()
+    return model
+
+
+def tune(model: torch.nn.Module, setting: planning.Setting) -> None:
+    """Tune for a few steps on rows as the setting has them."""
     masked = setting.sequence_length - setting.positions
     labels = [IGNORE_INDEX] * masked + [1] * setting.positions
     row = {"input_ids": [1] * setting.sequence_length, "labels": labels}
-    batches = STEPS * setting.gradient_accumulation_steps
+    rows = STEPS * setting.gradient_accumulation_steps * setting.batch_size
     with contextlib.ExitStack() as stack:
         if setting.method == "lora":
             inside = planning.inside_blocks(model)
             addition = lora.LoRA(model, setting.rank, target_modules=inside)
             stack.enter_context(additions.attached(model, addition))
         training.fit(
-            model, [row] * (batches * setting.batch_size), batch_size=setting.batch_size,
+            model, [row] * rows, batch_size=setting.batch_size,
             gradient_accumulation_steps=setting.gradient_accumulation_steps, progress=False,
         )  # fmt: skip
 

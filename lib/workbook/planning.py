@@ -174,7 +174,8 @@ def moments(shapes: Shapes, setting: Setting) -> dict[str, Memory]:
     "loss"    all activations, and three float32 numbers a logit: the log-probability, its gradient,
               the logit's gradient
     "top"     the backward pass has left the output layer and is in the last block
-    "bottom"  it leaves the first block: all gradients are there
+    "bottom"  it is in the first block: nearly all gradients are there
+    "embedding"  it is through the embedding
     "update"  the optimizer has the gradients in float32
 
     Left out are what a block needs for an instant, libraries, and the buckets of PyTorch's DDP, up
@@ -190,6 +191,7 @@ def moments(shapes: Shapes, setting: Setting) -> dict[str, Memory]:
         "loss": (computing, saved, 12 * logits),
         "top": (computing, saved + again, setting.width * logits),
         "bottom": (computing, shapes.in_block, 0),
+        "embedding": (computing, 0, 0),
         "update": (at_rest, 0, 0),
     }
     return {
@@ -230,22 +232,24 @@ def optimizer_bytes(shapes: Shapes, setting: Setting) -> int:
 def gradient_bytes(shapes: Shapes, setting: Setting) -> dict[str, float]:
     """Return the bytes of gradients at each moment of `moments`.
 
-    With accumulation those of earlier batches are there all the time. The output layer's is there
-    twice for a while: where it is tied it comes apart from the embedding's, and after an earlier
-    batch before it is added to that one's. Of those that are shared out (stage 2) a block's and the
-    one's before are whole until they are. The optimizer widens a device's share to float32.
+    With accumulation those of earlier batches are there all the time. A tied embedding's comes in
+    two parts, from the output layer and from the input, whose sum is a third tensor. Of gradients
+    that are shared out (stage 2) a block's and the one's before are whole until they are. The
+    optimizer widens a device's share to float32.
     """
     width, wide = setting.width * shapes.learning, 4 * shapes.learning
     every = setting.share(width, stage=2)
     earlier = every if setting.gradient_accumulation_steps > 1 else 0
     output = 0 if shapes.added else shapes.output * setting.width
+    parts = 2 * shapes.is_tied + (earlier > 0)  # that are there beside the whole
     whole = 0
     if setting.stage >= 2 and setting.devices > 1:
         whole = 2 * (shapes.added or shapes.inside) / shapes.blocks * setting.width
     return {
         "loss": earlier,
         "top": earlier + output + whole,
-        "bottom": every + whole + (output if shapes.is_tied or earlier else 0),
+        "bottom": every + whole + (output if shapes.is_tied and earlier else 0),
+        "embedding": every + whole + parts * output,
         "update": min(setting.share(wide, stage=1) + every, setting.share(wide, stage=2)),
     }
 
