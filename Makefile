@@ -9,7 +9,7 @@ WORKBOOK := $(VENV)/bin/workbook
 NB ?=
 # Tests run in so many processes of one thread each; a notebook's takes up to 3 GB.
 JOBS ?= 2
-PYTEST := OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n $(JOBS) --dist loadgroup
+PYTEST := OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n $(JOBS) --dist worksteal
 
 .DEFAULT_GOAL := help
 .PHONY: help install fetch lab reset test lint check run build measure bench doctor clean
@@ -22,7 +22,7 @@ help:
 	@echo "make check    the part of the tests that needs no model (a minute or two)"
 	@echo "make doctor   check this machine"
 	@echo "make build    write the learner notebooks from notebooks/source"
-	@echo "make measure  repeat the recorded sweeps of a notebook (NB=03, takes hours)"
+	@echo "make measure  repeat the recorded sweeps of a notebook (NB=03 ARGS=\"--jobs 2\", takes hours)"
 	@echo "make bench    compare speed with TRL"
 	@echo "make clean    remove $(VENV)"
 
@@ -85,7 +85,7 @@ build: install
 	@$(WORKBOOK) build $(NB) $(ARGS)
 
 measure: fetch
-	@$(WORKBOOK) measure $(NB)
+	@$(WORKBOOK) measure $(NB) $(ARGS)
 
 bench: fetch $(VENV)/.bench
 	@for script in benchmarks/bench_*.py; do $(PYTHON) $$script || exit 1; done

@@ -70,13 +70,13 @@ ABILITIES = {
     ),
     "facts": Ability("facts, written", "written", "facts", tokens=16),
     "instructions": Ability(
-        "instructions, written", "written", "instructions", live=13, recorded=91, tokens=48
+        "instructions, written", "written", "instructions", live=13, recorded=39, tokens=48
     ),
     "knowledge": Ability("facts, chosen of four", "chosen", "facts"),
     "instruction_loss": Ability(
-        "loss on instructions", "loss", "instructions", live=26, recorded=130
+        "loss on instructions", "loss", "instructions", live=26, recorded=65
     ),
-    "text_loss": Ability("loss on newspaper text", "loss", "sentiment-3-editorials", recorded=120),
+    "text_loss": Ability("loss on newspaper text", "loss", "sentiment-3-editorials", recorded=60),
 }
 
 

@@ -119,7 +119,8 @@ def _accelerator() -> types.ModuleType | None:
 class Checkpoints:
     """The last two checkpoints of one run, in a folder of its own; without a folder, nothing.
 
-    `request` holds the arguments of the run. Of several processes the main one writes.
+    `request` holds the arguments of the run. Of several processes the main one writes, its random
+    numbers too, which all go on with: dropout may then differ from that of an unbroken run.
     """
 
     def __init__(self, folder: Path | None, save_steps: int, request: dict, team: Processes):

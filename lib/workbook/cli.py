@@ -2,7 +2,6 @@
 
 import io
 import os
-import runpy
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -171,15 +170,20 @@ def present(
 
 
 @app.command()
-def measure(numbers: Some) -> None:
+def measure(
+    numbers: Some,
+    jobs: Annotated[int, typer.Option(min=1, help="Points measured at a time.")] = 1,
+) -> None:
     """Repeat the recorded sweeps of notebooks; each may take hours."""
+    from . import recording
+
     for number in numbers:
         scripts = sorted((settings.notebooks_dir() / "recorded" / "sweeps").glob(f"{number}_*.py"))
         if not scripts:
             raise WorkbookError(f"Notebook {number} has no recorded sweep to repeat.")
         for script in scripts:
             print(f"{script.name} …", flush=True)
-            runpy.run_path(str(script), run_name="__main__")
+            recording.sweep(script.stem).run(jobs)
 
 
 @app.command()
@@ -253,7 +257,7 @@ def cache(
 
 
 def main() -> None:
-    """Run the command; a WorkbookError becomes one line and exit status 1."""
+    """Run the command; a WorkbookError becomes one line, with its notes, and exit status 1."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # consoles of Windows lack arrows and lines
@@ -261,6 +265,8 @@ def main() -> None:
         app()
     except WorkbookError as error:
         print(f"workbook: {error}", file=sys.stderr)
+        for note in getattr(error, "__notes__", ()):  # what pip said, of a proxy for instance
+            print(note, file=sys.stderr)
         raise SystemExit(1) from None
 
 

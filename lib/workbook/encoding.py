@@ -257,7 +257,7 @@ def _reader(tokenizer) -> _Reader:
     return _made_reader(tokenizer, len(tokenizer), *words, datetime.date.today())
 
 
-@functools.lru_cache(maxsize=4)
+@functools.lru_cache(maxsize=2)  # of a large vocabulary each takes a third of a gigabyte
 def _made_reader(tokenizer, *state) -> _Reader:
     return _Reader(tokenizer)
 
@@ -289,7 +289,7 @@ def _renamed(state: dict, names: dict[str, str]) -> dict:
         model["unk_token"] = names[model["unk_token"]]
     if "merges" in model:  # none may lead to a name that is gone
         model["merges"] = [
-            pair for pair in model["merges"] if not {*pair, "".join(pair)} & {*names}
+            pair for pair in model["merges"] if names.keys().isdisjoint((*pair, "".join(pair)))
         ]
     return state | {"post_processor": None, "truncation": None, "padding": None}
 

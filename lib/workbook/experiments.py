@@ -4,6 +4,7 @@ The shared runs are the trained models that several notebooks use: the first one
 trains it. Below them is what the sweeps have in common.
 """
 
+import functools
 import random
 from collections.abc import Callable, Mapping, Sequence
 
@@ -284,8 +285,12 @@ TOKENS = {"instructions": 48, "entities": 40}  # most new ones of an answer; 24 
 NEXT = "\n\n"  # what stands between solved examples, and so ends an answer after them
 
 
+@functools.cache
 def load_base() -> tuple[torch.nn.Module, PreTrainedTokenizerBase]:
-    """Return the base model and its tokenizer with the chat template PLAIN."""
+    """Return the base model and its tokenizer with the chat template PLAIN, always the same ones.
+
+    What is attached to it leaves it as it was, so it serves all points of a sweep.
+    """
     model, tokenizer = models.load("base")
     tokenizer.chat_template = tokenizer.chat_template or PLAIN
     return model, tokenizer
@@ -347,9 +352,10 @@ def ask(
     with scoring.working_copy(model) as working:
         for kind, some in prompts.items():
             texts = write(working, tokenizer, kind, some)
-            lengths = [len(encoding.token_ids(tokenizer, text)) for text in texts]
+            whole = [text.split(end)[0] if end else text for text in texts]
+            lengths = [len(encoding.token_ids(tokenizer, text)) for text in whole]
             ended[kind] = float(np.mean([n < TOKENS.get(kind, 24) - 1 for n in lengths]))
-            answers[kind] = [text.split(end)[0] if end else text for text in texts]
+            answers[kind] = whole
             if labels := load_task(kind).template("question").choices({}):
                 found = scoring.classify(working, tokenizer, some, labels)
                 answers[f"{kind}, chosen"] = found.predictions.tolist()
@@ -392,16 +398,23 @@ def mixture(
 ) -> list[dict]:
     """Return n encoded training examples at these rates of the kinds; `templates` one or many.
 
-    One is "question", many are all that ask for the whole answer in the kind's own terms.
+    Rows are of the easy tier where there is one. One is "question", many are all that ask for the
+    same answer words: the wording varies, the answers do not.
     """
     every = {kind: load_task(kind) for kind in rates}
-    drawn = mixtures.mix({k: task.splits["train"] for k, task in every.items()}, n, rates, seed)
+    drawn = mixtures.mix({kind: pool(kind, "train") for kind in rates}, n, rates, seed)
     pairs = []
     for kind, rows in drawn.items():
-        names = [t.name for t in every[kind].templates if t.metadata.get("original_task")]
-        names = names if templates == "many" else ["question"]
+        names = same_answers(every[kind]) if templates == "many" else ["question"]
         pairs += mixtures.render(every[kind], rows, names, seed)
     return encoding.encode_pairs(tokenizer, pairs)
+
+
+def same_answers(task: tasks.Task) -> list[str]:
+    """Return the templates that ask for the whole answer, in the words of "question"."""
+    words = task.template("question").answer_choices
+    found = (t for t in task.templates if t.metadata.get("original_task"))
+    return [template.name for template in found if template.answer_choices == words]
 
 
 # ------------------------------------------------------------------------------ weights of tokens

@@ -24,6 +24,8 @@ def score_task(
     their line and graded: exact match, the span F1 or the ROUGE-L of the row.
     """
     template, rows = task.template(template), list(rows)
+    if not rows:
+        return []
     pairs = [template.render(row) for row in rows]
     prompts = [pair.prompt for pair in pairs]
     with scoring.working_copy(model) as working:

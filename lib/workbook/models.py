@@ -48,6 +48,11 @@ def load(
     try:
         with convert.quiet_transformers():
             model, tokenizer = _from_folder(folder, dtype)
+    except ImportError as error:  # of bitsandbytes and its like
+        raise WorkbookError(
+            f"The model {name!r} cannot be read here: {' '.join(str(error).split())}. Do that, or "
+            "take the same model without quantization."
+        ) from error
     except Exception as error:  # of many kinds: tokenizers raises bare ones
         raise WorkbookError(
             f"The folder {folder} is damaged or holds no causal language model with its tokenizer: "

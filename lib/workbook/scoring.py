@@ -393,7 +393,6 @@ def generate(
     max_new_tokens: int = 32,
     temperature: float = 0.0,
     top_p: float = 1.0,
-    top_k: int = 0,
     seed: int = 0,
     stop: str | None = None,
     batch_size: int = 16,
@@ -418,7 +417,7 @@ def generate(
     _check_context(model, [len(row) + max_new_tokens for row in rows])
     sampling = {"do_sample": False}
     if temperature > 0:
-        sampling = dict(do_sample=True, temperature=temperature, top_p=top_p, top_k=top_k)
+        sampling = dict(do_sample=True, temperature=temperature, top_p=top_p, top_k=0)
         torch.manual_seed(seed)
     ends = _stop_ids(model, tokenizer, prompt_style)
     config = GenerationConfig(

@@ -119,7 +119,17 @@ def literal_choices(texts: Iterable[str]) -> str:
 
 
 class _Loader(yaml.SafeLoader):
-    """A safe loader that also knows promptsource's two tags, as plain mappings."""
+    """A safe loader that also knows promptsource's two tags, as plain mappings.
+
+    Of two entries with one name it would keep the last, so that a template were lost.
+    """
+
+    def construct_mapping(self, node, deep=False):
+        counts = Counter(key.value for key, _ in node.value)
+        if twice := [name for name, count in counts.items() if count > 1]:
+            where = f"line {node.start_mark.line + 1}"
+            raise yaml.YAMLError(f"below {where} {twice[0]!r} stands twice, rename or remove one")
+        return super().construct_mapping(node, deep)
 
 
 for _tag in ("!Template", "!TemplateMetadata"):

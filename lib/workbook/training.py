@@ -21,7 +21,7 @@ from transformers import get_scheduler
 
 from . import models, processes, settings
 from .checkpoints import Checkpoints, RunState
-from .encoding import IGNORE_INDEX, collate, length_grouped_batches
+from .encoding import IGNORE_INDEX, check_batch_size, collate, length_grouped_batches
 from .errors import WorkbookError
 
 LARGE_VOCABULARY = 2**16  # words: from here on, logits that nothing learns from cost too much
@@ -175,10 +175,13 @@ def to_device(batch: dict[str, torch.Tensor], device) -> dict[str, torch.Tensor]
 def evaluate_loss(model, examples: Sequence[dict], batch_size: int = 16) -> float:
     """Return the mean loss per learned token (nats) over the examples.
 
-    The model is in evaluation mode afterwards. Raises WorkbookError for no examples.
+    The model is in evaluation mode afterwards. Raises WorkbookError for no examples, for some that
+    are longer than the model's context, and for a batch size below 1.
     """
     if not examples:
         raise WorkbookError("There is nothing to measure the loss of: pass at least one example.")
+    check_batch_size(batch_size)
+    check_lengths(model, examples)
     model.eval()
     device = next(model.parameters()).device
     order = sorted(range(len(examples)), key=lambda i: len(examples[i]["labels"]))
@@ -448,14 +451,19 @@ def _check_request(model, examples, validation, counts: dict[str, int | None]) -
     for name, count in counts.items():
         if count is not None and count < 1:
             raise WorkbookError(f"{name} is {count}: choose at least 1.")
-    longest = max(len(example["labels"]) for example in (*examples, *(validation or ())))
+    check_lengths(model, (*examples, *(validation or ())))
+    models.learning_weights(model)
+
+
+def check_lengths(model: torch.nn.Module, examples: Sequence[dict]) -> None:
+    """Raise WorkbookError if an example has more tokens than the model's context."""
+    longest = max(len(example["labels"]) for example in examples)
     limit = models.context_length(model)
     if longest > limit:
         raise WorkbookError(
             f"An example has {longest} tokens and the model reads {limit}: shorten it, or encode "
             f"with max_length={limit} and truncate=True."
         )
-    models.learning_weights(model)
 
 
 def _master_weights(model, optimizer) -> dict[str, torch.nn.Parameter]:

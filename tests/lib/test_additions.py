@@ -396,3 +396,16 @@ def test_swapping_unlike_additions_is_refused(tiny_model):
         with pytest.raises(WorkbookError, match="use two of one form"):
             storage.swap(small, other)
         assert same(weights(other), before)
+
+
+def test_an_addition_that_cannot_be_put_on_leaves_nothing(tiny_model, tiny_tokenizer):
+    """A weight that cannot learn stands for whatever goes wrong after the hooks are set."""
+    base, addition = logits(tiny_model, tiny_tokenizer), loud(LoRA(tiny_model, 2, 4))
+    addition.register_parameter(
+        "whole", torch.nn.Parameter(torch.ones(1, dtype=torch.int64), requires_grad=False)
+    )
+    with pytest.raises(RuntimeError, match="floating point"):
+        with attached(tiny_model, addition):
+            pass
+    assert hooks(tiny_model) == 0 and all(p.requires_grad for p in tiny_model.parameters())
+    assert torch.equal(logits(tiny_model, tiny_tokenizer), base)

@@ -128,8 +128,11 @@ def more(course):
 def test_measure_runs_the_sweeps_of_a_notebook(more, capsys):
     course = more
     script = course / "notebooks" / "recorded" / "sweeps" / "03_curve.py"
-    script.write_text("if __name__ == '__main__':\n    print('swept')\n")
-    assert "swept" in runner.invoke(cli.app, ["measure", "3"]).stdout
+    script.write_text(
+        "from workbook.recording import Sweep\n"
+        "SWEEP = Sweep(settings={}, points=[{'n': 1}], measure=lambda n: {}, source=__file__)\n"
+    )
+    assert "03_curve, 0 left: {'n': 1}" in runner.invoke(cli.app, ["measure", "3"]).stdout
 
 
 def test_measure_without_a_sweep_is_told(more):
@@ -178,3 +181,19 @@ def test_a_mistake_is_one_line_without_a_traceback(course, monkeypatch, capsys):
         cli.main()
     assert stop.value.code == 1
     assert capsys.readouterr().err.startswith("workbook: There is no notebook '77'")
+
+
+def test_what_pip_said_stands_below_the_mistake(monkeypatch, capsys):
+    error = WorkbookError("Could not download it: mend pip's proxy.")
+    error.add_note("pip said:\n407 Proxy Authentication Required")
+
+    def fail():
+        raise error
+
+    monkeypatch.setattr(cli, "app", fail)
+    with pytest.raises(SystemExit):
+        cli.main()
+    told = capsys.readouterr().err
+    assert told.startswith("workbook: Could not") and told.endswith(
+        "pip said:\n407 Proxy Authentication Required\n"
+    )

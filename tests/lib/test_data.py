@@ -2,6 +2,7 @@
 
 import functools
 import json
+import random
 import re
 from collections import Counter
 from pathlib import Path
@@ -10,11 +11,13 @@ import pytest
 import yaml
 
 from workbook import grading, metrics, tasks
+from workbook.tasks import baselines
 
 DATA = Path(__file__).resolve().parents[2] / "data"
 REGISTRY = yaml.safe_load((DATA / "tasks.yaml").read_text(encoding="utf-8"))["authored"]
 WRITTEN = [kind for kind, entry in REGISTRY.items() if "labels" not in entry]
 load = functools.cache(tasks.load_task)
+SECOND = Path(__file__).with_name("second_annotator.json")
 # Templates whose gold completion does not score 1 by the task's metric: {(kind, name): why}.
 EXCEPTIONS: dict[tuple[str, str], str] = {}
 
@@ -151,6 +154,11 @@ def test_no_row_of_another_kind_gives_a_test_fact_away():
         if kind != "facts"
         for number, row in enumerate(rows(kind), 1)
     }
+    others |= {
+        plain(json.loads(line)): f"{path.name}:{number}"
+        for path in (DATA / "benchmarks").glob("*.jsonl")
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+    }
     tested = list(load("facts").splits["test"])
     found = [
         (fact["question"], where)
@@ -171,3 +179,46 @@ def test_each_answer_type_has_answers_to_choose_from():
             if other["answer_type"] == row["answer_type"]
         } - {form.lower() for form in grading.accepted(row)}
         assert len(wrong) >= 3, row
+
+
+# --- what needs no model
+
+
+def test_the_data_sheet_tells_what_needs_no_model():
+    found, sheet = baselines.markdown(), (DATA / "README.md").read_text(encoding="utf-8")
+    assert found in sheet, f"put this into data/README.md:\n{found}"
+
+
+def test_an_answer_is_shown_with_its_free_reading_where_there_is_one():
+    assert baselines._shown(0.444, 0.9) == "0.44 (0.90)"
+    assert baselines._shown(0.5, float("nan")) == "0.50"
+    assert baselines._shown(float("nan"), float("nan")) == "–"
+
+
+# --- a second annotator
+
+
+def second_scores() -> dict[str, float]:
+    """Return the strict scores of the second annotator's answers, as the data sheet tells them."""
+    kept, found = json.loads(SECOND.read_text(encoding="utf-8")), {}
+    for kind, answers in kept["answers"].items():
+        asked = list(load(kind).splits["test"])
+        random.Random(kept["seed"]).shuffle(asked)
+        pairs = list(zip(answers, asked, strict=False))
+        grades = [second_grade(load(kind), *pair) for pair in pairs]
+        found[kind] = sum(grades) / len(grades)
+    return found
+
+
+def second_grade(task, answer: str, row: dict) -> float:
+    if task.labels:
+        return float(answer == task.template("question").render(row).completion)
+    return grading.grade(task.metric, answer, row)
+
+
+def test_the_data_sheet_tells_how_well_a_second_annotator_agrees():
+    """Where test rows change, ask anew: the answers are those to the rows in a shuffled order."""
+    scores, sheet = second_scores(), (DATA / "README.md").read_text(encoding="utf-8")
+    assert set(scores) == set(REGISTRY)
+    lines = [f"| {kind} | {score:.2f} |" for kind, score in scores.items()]
+    assert [line for line in lines if line not in sheet] == []

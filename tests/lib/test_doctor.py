@@ -1,9 +1,11 @@
 """doctor on machines that are not well: each state is diagnosed, none is died of."""
 
+import errno
 import getpass
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -60,6 +62,18 @@ def test_a_cache_for_reading_only_is_told(tmp_path, monkeypatch, fetched, measur
     assert not found["cache"] and found["processor"]
 
 
+def test_a_disk_for_reading_only_is_told(tmp_path, monkeypatch, fetched, measured_anew):
+    def refuse(*_, **__):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
+    monkeypatch.setattr(Path, "write_text", refuse)
+    monkeypatch.setenv("WORKBOOK_CACHE", str(tmp_path))
+    found = {check.name: check for check in doctor.checks()}
+    assert not found["cache"].ok and "Read-only file system" in found["cache"].detail
+    assert found["processor"].ok
+
+
 def test_an_item_that_fails_itself_is_a_finding(monkeypatch, fetched):
     def broken():
         raise RuntimeError("no such thing")
@@ -90,3 +104,26 @@ def test_a_console_without_arrows_prints_all_the_same(tmp_path):
         found = subprocess.run(each, env=environment, capture_output=True)
         assert found.returncode == 0, found.stderr
     assert found.stdout.strip() == b"? ?"
+
+
+@pytest.mark.parametrize("error", [OSError, KeyError])  # from Python 3.13 on, and before
+def test_a_report_is_written_for_a_user_without_a_name(monkeypatch, fetched, error):
+    def unknown():
+        raise error("No username set in the environment")
+
+    monkeypatch.setattr(getpass, "getuser", unknown)
+    monkeypatch.setattr(doctor, "checks", lambda: [])
+    monkeypatch.setenv("WORKBOOK_MODEL", "/srv/secret project/model")
+    monkeypatch.setenv("WORKBOOK_PROGRESS", "~/notes.json")
+    text = doctor.report()
+    assert "- torch 2." in text and "secret" not in text and "notes" not in text
+    assert "- WORKBOOK_MODEL=<WORKBOOK_MODEL>" in text
+    monkeypatch.setenv("WORKBOOK_MODEL", "owner/model")
+    assert "- WORKBOOK_MODEL=owner/model" in doctor.report()
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_the_optional_base_model_is_told_and_never_a_fault(monkeypatch, there):
+    monkeypatch.setattr(assets, "is_cached", lambda name: there)
+    found = doctor.base_model()
+    assert found.ok and ("workbook fetch base" in found.detail) != there

@@ -183,6 +183,11 @@ def test_a_written_answer_ends_with_its_line_and_has_room_enough(tiny_tokenizer,
 
 
 @pytest.mark.parametrize("name", ["facts", "topic"])
+def test_no_rows_have_no_scores(tiny_model, tiny_tokenizer, name):
+    assert grading.score_task(tiny_model, tiny_tokenizer, load(name), []) == []
+
+
+@pytest.mark.parametrize("name", ["facts", "topic"])
 def test_a_real_model_scores_every_row(tiny_model, tiny_tokenizer, name):
     task = load(name)
     rows = task.splits["test"].select(range(3))

@@ -205,6 +205,16 @@ def test_merging_twice_is_refused_until_unmerged(tiny_model):
     lora.merge(tiny_model, loud(tiny_model, seed=1))
 
 
+def test_unmerging_one_forgets_no_other(tiny_model, monkeypatch):
+    """Objects that are gone leave their ids to others."""
+    monkeypatch.setattr(lora, "id", lambda _: 7, raising=False)
+    first = loud(tiny_model)
+    lora.merge(tiny_model, first)
+    lora.unmerge(tiny_model, lora.merge(tiny_model, loud(tiny_model, seed=1)))
+    with pytest.raises(WorkbookError, match="merged already"):
+        lora.merge(tiny_model, first)
+
+
 def test_layers_of_another_class_are_named():
     model = GPT2LMHeadModel(GPT2Config(vocab_size=40, n_embd=8, n_layer=1, n_head=2))
     with pytest.raises(WorkbookError, match="'c_attn' is Conv1D, and only torch.nn.Linear"):

@@ -1,13 +1,18 @@
 """Loading, counting, snapshots."""
 
+import http.server
+import importlib.util
+import json
 import os
 import subprocess
 import sys
+import threading
 
+import huggingface_hub
 import pytest
 import torch
 
-from workbook import assets, models
+from workbook import assets, models, tasks
 from workbook.errors import WorkbookError
 
 
@@ -117,10 +122,68 @@ def test_load_refuses_missing_weights(saved, tiny_model):
         models.load(str(saved))
 
 
+def configure(folder, **changes):
+    """Write other settings into a saved model's configuration."""
+    file = folder / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+
+
+@pytest.mark.parametrize("size", ["intermediate_size", "vocab_size", "num_hidden_layers"])
+def test_load_refuses_weights_of_another_size(saved, size):
+    configure(saved, **{size: 3})
+    with pytest.raises(WorkbookError, match="damaged"):
+        models.load(str(saved))
+
+
+@pytest.mark.skipif(importlib.util.find_spec("bitsandbytes") is not None, reason="it is here")
+def test_load_says_what_a_quantized_model_needs(saved):
+    """Such a folder is not damaged."""
+    configure(saved, quantization_config={"quant_method": "bitsandbytes", "load_in_4bit": True})
+    with pytest.raises(WorkbookError, match="bitsandbytes.*without quantization"):
+        models.load(str(saved))
+
+
 @pytest.mark.parametrize("name", ["nobody/no-such-model", "./not-there", "no good name!"])
 def test_load_says_what_to_do_about_an_unknown_name(name, offline_hub):
     with pytest.raises(WorkbookError, match="check the name, the revision and the connection"):
         models.load(name)
+
+
+@pytest.fixture(params=["socks5", "http"])
+def proxy(request, monkeypatch, tmp_path):
+    """A proxy that needs a package that is not here, or one that wants a password."""
+    asked = []
+
+    class Refusing(http.server.BaseHTTPRequestHandler):
+        def do_CONNECT(self):
+            asked.append(self.path)
+            self.send_error(407)
+
+        def log_message(self, *_):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Refusing)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    url = f"{request.param}://127.0.0.1:{server.server_port}"
+    for variable in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(variable, url)
+    for variable in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    huggingface_hub.close_session()  # it knows the proxies that were set when it began
+    yield
+    huggingface_hub.close_session()
+    server.shutdown()
+    server.server_close()
+    assert bool(asked) == (request.param == "http")
+
+
+def test_a_proxy_that_leads_nowhere_is_one_sentence(proxy):
+    with pytest.raises(WorkbookError, match="cannot be reached: check the name"):
+        models.load("nobody/no-such-model")
+    with pytest.raises(WorkbookError, match="is not to be had .*: connect to the internet once"):
+        tasks.load_task("nobody/no-such-rows")
 
 
 def test_load_takes_a_hub_model_from_the_hub_cache(saved, offline_hub, tmp_path):

@@ -8,8 +8,10 @@ import plain_pass
 import pytest
 import torch
 from plain_pass import logits
+from transformers import GPT2Config, GPT2LMHeadModel
 
 from workbook import encoding, models, scoring, training
+from workbook.errors import WorkbookError
 from workbook.forgetting import progressive
 
 TEXTS = ["the film is good", "a bad film", "what a very fine story", "dull", "nice", "poor"]
@@ -50,6 +52,12 @@ def test_a_new_column_adds_nothing(tiny_model, tiny_tokenizer, column):
         assert model is tiny_model
         for prompt, expected in zip(PROMPTS, base, strict=True):
             assert torch.equal(logits(model, tiny_tokenizer, prompt), expected)
+
+
+def test_a_model_that_is_built_otherwise_is_refused():
+    model = GPT2LMHeadModel(GPT2Config(vocab_size=40, n_embd=8, n_layer=1, n_head=2))
+    with pytest.raises(WorkbookError, match="GPT2LMHeadModel has no model.layers"):
+        progressive.column_for(model)
 
 
 def test_a_column_is_made_by_its_seed_alone(tiny_model):

@@ -14,6 +14,7 @@ from workbook import recording, settings, tasks
 from workbook.errors import WorkbookError
 from workbook.metrics import Interval, RunInterval
 
+DATA = settings.repo_root() / "data"
 SCRIPT = '''
 """How accuracy grows."""
 import sys
@@ -155,6 +156,38 @@ def test_points_may_rest_on_what_earlier_ones_found(make, capsys):
     assert sweep.is_current()
     recorded, live = recording.rerun("03_curve", n=200, seed=1)
     assert recorded["accuracy"] == live["accuracy"]
+
+
+@pytest.fixture
+def data(tmp_path):
+    """The course's data, where the sweeps of `make` look for it."""
+    (tmp_path / "data").symlink_to(DATA)
+
+
+def test_several_points_at_a_time_give_the_same_rows_in_the_same_order(make, data):
+    """The first point is the slowest."""
+    body = (
+        "from workbook import tasks; tasks.load_task('facts')\n"
+        "    time.sleep(2 if (n, seed) == (50, 0) else 0)"
+    )
+    one, both = make(body=body, name="03_one"), make(body=body, name="03_both")
+    one.run()
+    both.run(jobs=2)
+    kept = [json.loads(sweep.path.read_text()) for sweep in (one, both)]
+    rows = [[row | {"seconds": 0} for row in each["rows"]] for each in kept]
+    assert rows[0] == rows[1] and len(rows[0]) == 4
+    assert set(kept[0]["data"]) == set(kept[1]["data"]) == {"facts"}
+    assert both.is_current()
+
+
+def test_data_that_earlier_rows_used_stay_named_when_a_run_goes_on(make, data, monkeypatch):
+    used = {"facts": tasks.fingerprint("facts")}
+    monkeypatch.setattr(tasks, "_loaded", dict(used))
+    make(sizes=(50,)).run()
+    monkeypatch.setattr(tasks, "_loaded", {})
+    longer = make(sizes=(50, 100))
+    longer.run()
+    assert json.loads(longer.path.read_text())["data"] == used
 
 
 def test_comments_and_docstrings_may_change(make):

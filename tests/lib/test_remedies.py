@@ -218,6 +218,13 @@ def test_fisher_information_of_a_frozen_model_is_refused(tiny_model, tiny_tokeni
         remedies.fisher_diagonal(tiny_model, encoded(tiny_tokenizer, "good"))
 
 
+@pytest.mark.parametrize("loss", [remedies.example_loss, remedies.sampled_loss])
+def test_fisher_information_of_text_beyond_the_context_is_refused(tiny_model, loss):
+    tiny_model.config.max_position_embeddings = 8
+    with pytest.raises(WorkbookError, match="9 tokens and the model reads 8"):
+        remedies.fisher_diagonal(tiny_model, [{"input_ids": [1] * 9, "labels": [1] * 9}], loss)
+
+
 @pytest.fixture
 def logistic():
     """A logistic regression, its examples, and the empirical Fisher information by hand."""
@@ -348,6 +355,15 @@ def test_interpolation_ends_are_the_two_models_bit_for_bit(moved):
     assert all(torch.equal(p, tuned[n]) for n, p in model.named_parameters())
     remedies.interpolate(model, start, 0.0)
     assert all(torch.equal(p, start[n]) for n, p in model.named_parameters())
+
+
+def test_a_snapshot_taken_before_the_lora_is_not_interpolated_with_it(moved):
+    model, start, _ = moved
+    with attached(model, LoRA(model, rank=2)):
+        before = flat(model)
+        with pytest.raises(WorkbookError, match="does not name lora.*the addition attached"):
+            remedies.interpolate(model, start, 0.5)
+        assert torch.equal(flat(model), before)
 
 
 @pytest.mark.parametrize("share", [0.25, 0.5])

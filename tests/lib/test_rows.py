@@ -53,6 +53,8 @@ def test_formats_are_read_alike(tmp_path):
         ("a.jsonl", b'{"a": "\xff"}', r"a\.jsonl cannot be read"),
         ("a.csv", b"text,label\ngood,1\nbad\n", r"a\.csv:3: .*2 columns"),
         ("a.csv", b"text,label\ngood,1,2\n", r"a\.csv:2: .*2 columns"),
+        ("a.csv", b'text,label\ngood,1\n"bad" one,2\n', r"a\.csv:3: .*mend the quotes"),
+        ("a.csv", b'text,label\n"good,1\n', r"a\.csv:2: .*mend the quotes"),
         ("a.parquet", b"no parquet", r"a\.parquet cannot be read"),
         ("a.txt", b"hello", r"a\.txt: only \.jsonl, \.csv, \.parquet"),
     ],
@@ -61,6 +63,14 @@ def test_unreadable_files_are_named(tmp_path, name, content, message):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(WorkbookError, match=message):
         rows.read_file(tmp_path / name)
+
+
+def test_a_column_that_a_table_has_twice_is_named_in_one_line(tmp_path):
+    table = pyarrow.table([["a"], ["b"]], names=["text", "text"])
+    pyarrow.parquet.write_table(table, tmp_path / "x.parquet")
+    with pytest.raises(WorkbookError, match=r"x\.parquet cannot be read.*text") as caught:
+        rows.read_file(tmp_path / "x.parquet")
+    assert "\n" not in str(caught.value)
 
 
 def test_a_missing_file_is_named(tmp_path):
@@ -115,7 +125,7 @@ def test_datasets_have_one_schema_even_when_a_split_is_empty():
     assert made["train"].features == made["test"].features
     assert made["train"].features["label"] == datasets.ClassLabel(names=LABELS)
     assert made["train"][0] == {**row, "label": 1}
-    with pytest.raises(WorkbookError, match="mixes types"):
+    with pytest.raises(WorkbookError, match="The column 'extra' mixes types"):
         rows.to_datasets({"train": [row, {**row, "extra": "y"}]}, fields, LABELS)
 
 
@@ -131,6 +141,7 @@ def test_secret_labels_are_left_out():
         ("x.jsonl", '{"text": "a", "text": "b"}\n', "x.jsonl:1: 'text' stands there twice"),
         ("x.jsonl", '{"a": {"b": 1, "b": 2}}\n', "x.jsonl:1: 'b' stands there twice"),
         ("x.jsonl", "[" * 100_000 + "\n", "x.jsonl:1: not valid JSON"),
+        ("x.jsonl", '{"a": {"\\ud800": 1}}\n', r"x.jsonl:1: the name '\\ud800' is no text"),
     ],
 )
 def test_no_value_is_lost_silently(tmp_path, name, text, message):
@@ -139,9 +150,9 @@ def test_no_value_is_lost_silently(tmp_path, name, text, message):
         rows.read_file(tmp_path / name)
 
 
-@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
 def test_csv_of_any_spreadsheet_is_read(tmp_path, delimiter):
-    table = [["text", "label"], ['so, "so"; well', "a"], ["b\tc", "d"]]
+    table = [["text", "label"], ['so, "so"; well', "a"], ["b\tc | e", "d"]]
     with (tmp_path / "x.csv").open("w", newline="") as file:
         csv.writer(file, delimiter=delimiter).writerows(table)
     found = [row for _, row in rows.read_file(tmp_path / "x.csv")]
@@ -153,16 +164,31 @@ def test_a_byte_order_mark_is_no_part_of_the_text(tmp_path):
     assert rows.read_file(tmp_path / "x.jsonl") == [("x.jsonl:1", {"text": "a"})]
 
 
+def nested(depth):
+    value = 1
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
 @pytest.mark.parametrize(
     ("kind", "value"),
     [
         ("string", "half \ud83d"), ("any_string", "\udc00"), ("integer", 2**63),
         ("integer", -(2**63) - 1), ("number", float("nan")), ("number", float("inf")),
+        ("number", 10**400), ("any", 2**63), ("any", "half \ud83d"), ("any", [{"a": -(2**64)}]),
+        ("any", nested(33)), ("any", nested(900)),
     ],
 )  # fmt: skip
 def test_what_cannot_be_stored_is_refused_by_place(kind, value):
     with pytest.raises(WorkbookError, match=r"f.jsonl:3: field 'x' must be"):
         rows.checked("f.jsonl:3", {"x": value}, {"x": kind}, (), strict=True)
+
+
+def test_what_can_be_stored_is_stored():
+    value = {"list": [1, -(2**63)], "deep": nested(31), "none": None, "text": "日本 🙂"}
+    row = rows.checked("f:1", {"x": value}, {"x": "any"}, (), strict=True)
+    assert rows.to_datasets({"train": [row]}, {"x": "any"}, ())["train"][0] == {"x": value}
 
 
 def test_tags_come_by_name_or_by_number():

@@ -188,9 +188,10 @@ def test_authored_tasks_are_disjoint_and_stratified(name):
     texts = {s: [splits.key(r, entry["dedup"]) for r in d] for s, d in task.splits.items()}
     assert near_pairs(texts["test"], texts["train"] + texts["validation"]) == 0
     assert near_pairs(texts["validation"], texts["train"]) == 0
-    column = entry.get("stratify", "label")
-    everything = Counter(v for split in task.splits.values() for v in split[column])
-    test = Counter(task.splits["test"][column])
+    columns = entry.get("stratify", "label")
+    columns = [columns] if isinstance(columns, str) else columns
+    parts = {s: [tuple(r[c] for c in columns) for r in d] for s, d in task.splits.items()}
+    everything, test = Counter(sum(parts.values(), [])), Counter(parts["test"])
     for value, count in everything.items():
         assert abs(test[value] - entry["test"] * count / everything.total()) < 1
 
@@ -444,12 +445,14 @@ def test_draws_are_nested_balanced_and_repeatable(labels, seed, data):
         assert taken[label] == there[label] or taken[label] >= max(taken.values(), default=0) - 1
 
 
-def test_draws_differ_by_seed_and_refuse_too_many():
+def test_draws_differ_by_seed_and_refuse_numbers_that_cannot_be():
     dataset = datasets.Dataset.from_dict({"n": list(range(50))})
     assert sorted(tasks.draw(dataset, 50)["n"]) == list(range(50))
     assert tasks.draw(dataset, 20, seed=1)["n"][:] != tasks.draw(dataset, 20, seed=2)["n"][:]
     with pytest.raises(WorkbookError, match="51 rows asked of a dataset of 50"):
         tasks.draw(dataset, 51)
+    with pytest.raises(WorkbookError, match="-1 rows asked"):
+        tasks.draw(dataset, -1)
 
 
 def test_both_questions_of_a_passage_are_in_one_split():
@@ -472,18 +475,24 @@ def test_columns_of_a_file_are_mapped_by_option(tmp_path):
     assert task.labels == ("a", "b") and len(task.splits["test"]) == 8
     with pytest.raises(WorkbookError, match="none is called 'text': say which it is with columns="):
         tasks.load_task("mine", path=path, columns={"stars": "label"})
+    with pytest.raises(WorkbookError, match="mine.jsonl has no column 'star' .* review, stars"):
+        tasks.load_task("mine", path=path, columns={"review": "text", "star": "label"})
+
+
+def test_no_column_is_lost_silently(tmp_path):
+    both = write(tmp_path / "both.jsonl", [{"review": "a b", "text": "c d", "label": "x"}])
+    with pytest.raises(WorkbookError, match="both.jsonl:1: 'text' stands there twice"):
+        tasks.load_task("mine", path=both, columns={"review": "text"})
+    later = write(tmp_path / "later.jsonl", [{"text": "a"}, {"text": "b", "label": "x"}])
+    with pytest.raises(WorkbookError, match="later.jsonl:1: field 'label' is missing"):
+        tasks.load_task("mine", path=later)
 
 
 def test_a_label_that_nothing_is_learned_of_is_named(tmp_path):
-    table = [{"text": sentence(i), "label": "ab"[i % 2]} for i in range(60)]
-    table += [{"text": sentence(99), "label": "rare"}]
-    path = write(tmp_path / "mine.jsonl", table * 1)
-    try:
-        task = tasks.load_task("mine", path=path)
-    except WorkbookError as error:
-        assert "the label 'rare' has 1 row(s)" in str(error)
-    else:
-        assert task.labels.index("rare") in task.splits["train"]["label"]
+    """Of twenty labels with one row each, four go to the test and two to the validation rows."""
+    table = [{"text": sentence(i), "label": f"label {i:02}"} for i in range(20)]
+    with pytest.raises(WorkbookError, match=r"the label 'label \d\d' has 1 row\(s\), and none"):
+        tasks.load_task("mine", path=write(tmp_path / "mine.jsonl", table))
 
 
 def test_labels_may_hold_what_templates_are_made_of(tmp_path):

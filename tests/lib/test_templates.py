@@ -182,6 +182,8 @@ def test_files_and_texts_load_alike(tmp_path):
         (GOOD.replace("!Template\n", "!!python/object/apply:os.system\n"), "bad.yaml is not"),
         ("templates: [\n", "bad.yaml is not"),
         ("- just a list\n", "bad.yaml is not"),
+        (GOOD + GOOD.partition("templates:\n")[2], "bad.yaml is not.*stands twice"),
+        (GOOD.replace("name: ask", "name: ask\n    name: other"), "'name' stands twice"),
         ("title: no templates\n", "bad.yaml is not"),
     ],
 )

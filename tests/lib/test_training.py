@@ -40,19 +40,26 @@ def test_completion_loss_equals_the_loss_of_the_library(tiny_model, examples):
     expected = tiny_model(**batch).loss * training.label_count(batch)
     ours = training.completion_loss(tiny_model, batch)
     assert ours.item() == pytest.approx(expected.item(), rel=1e-5)
+    weights = list(tiny_model.parameters())
+    gradients = [torch.autograd.grad(loss, weights) for loss in (ours, expected)]
+    largest = max(gradient.abs().max().item() for gradient in gradients[1])
+    torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-6 * largest)
 
 
 def test_fit_equals_a_plain_loop(tiny_model, examples, monkeypatch):
-    """In float32 `fit` is AdamW with warm-up, decay and clipping, nothing else."""
+    """In float32 `fit` is AdamW with warm-up, decay and clipping, nothing else.
+
+    With the same loss, since Adam would move a weight whose gradient is near 0 by its rounding.
+    """
     monkeypatch.setenv("WORKBOOK_PRECISION", "fp32")
     plain = copy.deepcopy(tiny_model).train()
     training.fit(tiny_model, examples, epochs=2, batch_size=4, lr=1e-2, seed=3, progress=False)
     generator = training.seed_everything(3)
-    optimizer = torch.optim.AdamW(plain.parameters(), lr=1e-2, weight_decay=0.0)
+    optimizer = torch.optim.AdamW(plain.parameters(), lr=1e-2, weight_decay=0.0, fused=True)
     schedule = get_linear_schedule_with_warmup(optimizer, 0, 4)
     for _ in range(2):
         for batch in training.batches_of(examples, 4, generator):
-            plain(**batch).loss.backward()
+            (training.completion_loss(plain, batch) / training.label_count(batch)).backward()
             torch.nn.utils.clip_grad_norm_(plain.parameters(), 1.0)
             optimizer.step()
             schedule.step()
@@ -440,8 +447,9 @@ def test_impossible_requests_are_refused(tiny_model, examples, options, message)
 def test_text_beyond_learned_positions_is_refused(examples):
     config = GPT2Config(vocab_size=400, n_positions=8, n_embd=16, n_layer=1, n_head=2)
     long = {"input_ids": [1] * 9, "labels": [1] * 9}
-    with pytest.raises(WorkbookError, match="9 tokens and the model reads 8"):
-        training.fit(GPT2LMHeadModel(config), [long], progress=False)
+    for read in (training.evaluate_loss, lambda *given: training.fit(*given, progress=False)):
+        with pytest.raises(WorkbookError, match="9 tokens and the model reads 8"):
+            read(GPT2LMHeadModel(config), [long])
 
 
 def test_a_model_of_which_nothing_learns_is_refused(tiny_model, examples):
@@ -450,9 +458,11 @@ def test_a_model_of_which_nothing_learns_is_refused(tiny_model, examples):
         training.fit(tiny_model, examples, progress=False)
 
 
-def test_a_loss_over_nothing_is_refused(tiny_model):
+def test_a_loss_over_nothing_is_refused(tiny_model, examples):
     with pytest.raises(WorkbookError, match="at least one example"):
         training.evaluate_loss(tiny_model, [])
+    with pytest.raises(WorkbookError, match="batch size of 0 holds nothing"):
+        training.evaluate_loss(tiny_model, examples, batch_size=0)
 
 
 def test_quantized_weights_are_not_cast(tiny_model):

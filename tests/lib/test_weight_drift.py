@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 import torch
+from transformers import GPT2Config, GPT2LMHeadModel
 
 from workbook import models
+from workbook.errors import WorkbookError
 from workbook.forgetting import drift
 
 MODULES = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
@@ -27,6 +29,12 @@ def test_a_change_shows_in_its_own_cell_relative_to_the_old_weight(tiny_model):
     assert table.loc[1, "up_proj"] == pytest.approx(0.25, rel=1e-5)
     assert table.loc[0, "q_proj"] == pytest.approx(1)
     assert np.count_nonzero(table.to_numpy()) == 2
+
+
+def test_layers_with_other_names_are_told():
+    model = GPT2LMHeadModel(GPT2Config(vocab_size=40, n_embd=8, n_layer=1, n_head=2))
+    with pytest.raises(WorkbookError, match="GPT2LMHeadModel has no layers.N"):
+        drift.by_layer_and_module(model, models.snapshot(model))
 
 
 def test_layers_stand_in_the_order_of_their_numbers():

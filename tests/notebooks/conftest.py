@@ -21,15 +21,8 @@ def course(tmp_path, monkeypatch):
 
 
 def pytest_generate_tests(metafunc):
-    """Give a test one run for each notebook, and each edition where it asks for one.
-
-    What is about one notebook runs in one process: the second edition finds what the first trained.
-    """
+    """Give a test one run for each notebook, and each edition where it asks for one."""
     if "source" in metafunc.fixturenames:
-        each = [
-            pytest.param(path, id=path.stem, marks=pytest.mark.xdist_group(path.stem))
-            for path in build.sources()
-        ]
-        metafunc.parametrize("source", each)
+        metafunc.parametrize("source", build.sources(), ids=lambda path: path.stem)
         if "edition" in metafunc.fixturenames:
             metafunc.parametrize("edition", build.EDITIONS)

@@ -27,15 +27,6 @@ QUIZ = re.compile(r'^checks\.quiz\("(\d\d)"\)$', re.MULTILINE)
 
 CHECKS = {}
 
-# The executed editions of these are from before the library's names changed: they wait for the
-# next run, with the data that changed meanwhile.
-NOT_EXECUTED = ("02", "05", "07", "08")
-
-
-def waits_for_its_run(source):
-    """Tell whether the executed edition of a source is known to be older than the source."""
-    return source.stem[:2] in NOT_EXECUTED
-
 
 def check(function):
     """Register a check under its name."""

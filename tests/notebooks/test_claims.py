@@ -23,8 +23,6 @@ def test_measurements_are_up_to_date(source):
     if hygiene.section(notebook, "What we measured") is None:
         pytest.skip("this notebook measures nothing")
     number = source.stem[:2]
-    if hygiene.waits_for_its_run(source):
-        pytest.xfail("executed before the library's names changed")
     shown = measurements.shown(number)
     advice = f"stale: run `make run NB={number} WRITE=1`"
     assert shown.get("code_sha256") == build.code_hash(notebook), advice

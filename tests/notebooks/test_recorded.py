@@ -1,9 +1,14 @@
 """The recorded sweeps are current, and some of their points come out the same when run again."""
 
+import json
+import random
+from collections import defaultdict
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
-from workbook import models, recording, settings
+from workbook import abilities, experiments, models, recording, settings
 from workbook.forgetting import panel
 
 SWEEPS = settings.notebooks_dir() / "recorded" / "sweeps"
@@ -14,6 +19,10 @@ FIRST_EDITION = (
     "01_shots", "03_learning_curve", "04_forgetting", "04_sequence", "05_remedies",
     "06_multitask", "07_lora", "08_adapters_prompts",
 )  # fmt: skip
+
+# Sweeps that read what others chose or measured.
+RESTS_ON = {"03_test": ("03_choice",), "07_methods": ("05_methods",)}
+RESULTS = ("score", "score_calibrated", "snapshots")
 
 # One point without and one with training for each kind of measurement. The 250 examples are the
 # live run of notebook 03 at the default scale. Tolerances: accuracy, and the share of reviews
@@ -50,17 +59,48 @@ def test_a_sweep_states_its_plan_and_tests_with_seeds_that_chose_nothing(name):
     assert len(plan.test_seeds) >= 5 and not set(plan.test_seeds) & set(plan.selection_seeds)
 
 
-@pytest.mark.parametrize("name", [name for name in MEASURED if name not in FIRST_EDITION])
-def test_what_is_compared_on_the_test_has_five_seeds_or_none_yet(name):
-    """Methods of a seed run together: a sweep that is not complete has the same seeds for all."""
-    sweep, rows, seeds = recording.sweep(name), recording.load(name).rows, {}
-    for point in sweep.known_points(rows):
-        if point.get("split") == "test" and any(point.items() <= row.items() for row in rows):
-            assert point["seed"] in sweep.plan.test_seeds or point["method"] == "untuned"
-            form = tuple(sorted((k, str(v)) for k, v in point.items() if k != "seed"))
-            seeds.setdefault(form, set()).add(point["seed"])
-    if sweep.is_current():
-        assert all(len(s) >= 5 for form, s in seeds.items() if ("method", "untuned") not in form)
+@pytest.fixture
+def simulated(monkeypatch):
+    """Return a function that goes through a sweep to its end with made-up results."""
+    luck, ended = random.Random(0), {}
+    monkeypatch.setattr(experiments, "learned_and_kept", lambda row: (luck.random(), luck.random()))
+    monkeypatch.setattr(experiments, "marks", lambda *_: np.array([luck.random()]))
+    grades = abilities.Grades(np.array([0.5]), np.array([0.5]))
+    monkeypatch.setattr(experiments, "graded", lambda _: defaultdict(lambda: grades))
+    monkeypatch.setattr(recording, "is_current", lambda name: name in ended)
+    monkeypatch.setattr(recording, "load", lambda name: SimpleNamespace(rows=ended[name]))
+
+    def measured(point):
+        result = {"score": luck.random(), "score_calibrated": luck.random()}
+        return {**point, **result, "snapshots": [{"steps": 63, "score": luck.random()}]}
+
+    def simulate(name):
+        for needed in RESTS_ON.get(name, ()):
+            simulate(needed)
+        sweep, rows = recording.sweep(name), []
+        while left := sweep.known_points(rows)[len(rows) :]:
+            rows += map(measured, left)
+        ended[name] = rows
+        return sweep.plan, rows
+
+    return simulate
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in FIRST_EDITION])
+def test_what_a_sweep_compares_on_the_test_has_five_seeds(name, simulated):
+    plan, rows = simulated(name)
+    seeds = {}
+    for row in rows:
+        if row.get("split") == "test" and row.get("method") != "untuned":
+            assert row["seed"] in plan.test_seeds
+        if "split" not in row or row["split"] == "test":
+            seed = row.get("seed", row.get("repeat"))
+            form = {k: v for k, v in row.items() if k not in ("seed", "repeat", *RESULTS)}
+            seeds.setdefault(json.dumps(form), set()).add(seed)
+    tested = [each for each in seeds.values() if each & set(plan.test_seeds)]
+    assert bool(tested) != name.endswith("_choice")
+    assert all(len(each & set(plan.test_seeds)) >= 5 for each in tested)
+    assert len({json.dumps(row) for row in rows}) == len(rows)
 
 
 @pytest.mark.real_model

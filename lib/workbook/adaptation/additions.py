@@ -154,17 +154,19 @@ def attached(
     kind, group = additions[0].kind, torch.nn.ModuleList(additions)
     learning = [p for p in model.parameters() if p.requires_grad]
     chosen = None if rows is None else torch.as_tensor(rows, device=model.device)
-    handles = additions[0].hook(model, group, chosen)
-    model.requires_grad_(False)
-    model.add_module(kind, group.requires_grad_(True))
-    try:
+    with contextlib.ExitStack() as stack:  # undone whatever fails, also in what follows here
+        stack.callback(_let_learn, learning)
+        for handle in additions[0].hook(model, group, chosen):
+            stack.callback(handle.remove)
+        model.requires_grad_(False)
+        model.add_module(kind, group.requires_grad_(True))
+        stack.callback(delattr, model, kind)
         yield model
-    finally:
-        for handle in handles:
-            handle.remove()
-        delattr(model, kind)
-        for parameter in learning:
-            parameter.requires_grad_(True)
+
+
+def _let_learn(parameters: Sequence[torch.nn.Parameter]) -> None:
+    for parameter in parameters:
+        parameter.requires_grad_(True)
 
 
 def _check_group(model, additions, rows) -> None:

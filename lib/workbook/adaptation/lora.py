@@ -12,7 +12,9 @@ import torch.nn.functional as F
 from ..errors import WorkbookError
 from .additions import LayerAddition, check_bare, check_size
 
-Weights = dict[str, torch.Tensor]
+
+class Weights(dict[str, torch.Tensor]):
+    """Weights by the name of their layer; unlike a plain dict they can be referred to weakly."""
 
 
 class LoRALinear(torch.nn.Module):
@@ -87,10 +89,10 @@ def merge(model: torch.nn.Module, lora: LoRA) -> Weights:
         raise WorkbookError("This LoRA is merged already: unmerge it first.")
     for name, layer, _ in sites:
         _check_mergeable(model, name, layer)
-    old = {name: layer.weight.data for name, layer, _ in sites}
+    old = Weights({name: layer.weight.data for name, layer, _ in sites})
     for _, layer, part in sites:
         layer.weight.data = layer.weight + part.update()
-    merged.append((weakref.ref(lora), id(old)))
+    merged.append((weakref.ref(lora), weakref.ref(old)))
     return old
 
 
@@ -119,4 +121,4 @@ def unmerge(model: torch.nn.Module, old: Weights) -> None:
     for name, weight in old.items():
         layers[name].weight.data = weight
     merged = vars(model).get("_merged", [])
-    merged[:] = [(lora, kept) for lora, kept in merged if kept != id(old)]
+    merged[:] = [(lora, kept) for lora, kept in merged if kept() is not old]

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 
 from ..adaptation import additions
+from ..errors import WorkbookError
 
 
 class Column(additions.Addition):
@@ -71,7 +72,16 @@ def _normalized(state: torch.Tensor) -> torch.Tensor:
 
 
 def column_for(model: torch.nn.Module, width: int = 96, seed: int = 0) -> Column:
-    """Return a new column that fits the model."""
+    """Return a new column that fits the model.
+
+    Raises WorkbookError for models that are not built as a Llama is.
+    """
+    body = getattr(model, "model", None)
+    if not (hasattr(body, "layers") and hasattr(body, "norm")):
+        raise WorkbookError(
+            f"A {type(model).__name__} has no model.layers and model.norm to read at: take a model "
+            "that is built as a Llama is."
+        )
     return Column(model.config, width, seed).to(model.device)
 
 

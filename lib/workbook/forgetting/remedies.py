@@ -91,7 +91,7 @@ def sampled_loss(model: torch.nn.Module, example: dict) -> torch.Tensor:
     the Fisher information proper; with the data's own tokens it is the empirical one, which is
     another thing (Kunstner et al. 2019, arXiv:1905.12558).
     """
-    batch = training.to_device(collate([example]), model.device)
+    batch = _batch_of(model, example)
     with torch.no_grad():
         logits = model(**{k: v for k, v in batch.items() if k != "labels"}).logits[:, :-1]
         drawn = torch.distributions.Categorical(logits=logits.float()).sample()  # [1, length - 1]
@@ -115,7 +115,12 @@ def _check_named(weights: Weights, named: Collection[str], anchor: Weights) -> N
 
 def example_loss(model: torch.nn.Module, example: dict) -> torch.Tensor:
     """Return the negative log-likelihood (nats) of one example's completion."""
-    return training.completion_loss(model, training.to_device(collate([example]), model.device))
+    return training.completion_loss(model, _batch_of(model, example))
+
+
+def _batch_of(model: torch.nn.Module, example: dict) -> dict[str, torch.Tensor]:
+    training.check_lengths(model, [example])
+    return training.to_device(collate([example]), model.device)
 
 
 def fisher_diagonal(
@@ -172,8 +177,14 @@ def rehearse(new: Sequence[dict], old: Sequence[dict], share: float, seed: int =
 def interpolate(model: torch.nn.Module, start: Weights, share: float) -> None:
     """Move the weights to start + share · (θ − start): 0 is the old model, 1 the tuned one.
 
-    Interpolating old and tuned weights is WiSE-FT (Wortsman et al. 2022, arXiv:2109.01903).
+    Interpolating old and tuned weights is WiSE-FT (Wortsman et al. 2022, arXiv:2109.01903). Raises
+    WorkbookError, before anything moves, for weights that `start` does not name.
     """
+    if missing := [name for name, _ in model.named_parameters() if name not in start]:
+        raise WorkbookError(
+            f"The snapshot does not name {missing[0]}: take it of what is interpolated, with the "
+            "addition attached."
+        )
     for name, weight in model.named_parameters():
         weight.copy_(torch.lerp(start[name].to(weight.device), weight, share))
 

@@ -68,8 +68,9 @@ def load_task(
     if spec.section == "reviews" and path is None:
         spec = replace(spec, fields=reviews.FIELDS, source=reviews.SOURCE)
         return _task(spec, reviews.load_splits(spec.domain, spec.labels))
-    spec = replace(spec, columns={**spec.columns, **(columns or {})})
     spec, located = _read(spec, path)
+    _check_columns(columns or {}, located, spec.source)
+    spec = replace(spec, columns={**spec.columns, **(columns or {})})
     spec, checked = _checked(spec, located)
     distinct = splits.drop_near_duplicates(checked, spec.dedup)
     return _task(spec, _carved(spec, distinct, is_own=path is None))
@@ -86,10 +87,11 @@ def draw(
     """Return n random rows, spread over the values of a column as evenly as they go.
 
     Draws of one seed are nested: the draw of 50 is the first half of the draw of 100. Without
-    such a column all rows count alike. Raises WorkbookError when there are fewer than n rows.
+    such a column all rows count alike. Raises WorkbookError when there are fewer than n rows, and
+    for a negative n.
     """
-    if n > len(dataset):
-        raise WorkbookError(f"{n} rows asked of a dataset of {len(dataset)}: ask for fewer.")
+    if not 0 <= n <= len(dataset):
+        raise WorkbookError(f"{n} rows asked of a dataset of {len(dataset)}: ask for 0 up to that.")
     rng, groups = random.Random(seed), defaultdict(list)
     named = balanced_by in dataset.column_names
     for index, value in enumerate(dataset[balanced_by] if named else [0] * len(dataset)):
@@ -131,10 +133,19 @@ def _read_hub(spec: TaskSpec) -> tuple[TaskSpec, dict[str, list[rows.Located]]]:
     return replace(spec, source=spec.id, labels=labels), located
 
 
+def _check_columns(columns: Mapping[str, str], groups: Mapping, source: str) -> None:
+    """Raise WorkbookError for a column to be renamed that no row has."""
+    there = dict.fromkeys(name for located in groups.values() for _, row in located for name in row)
+    if unknown := [name for name in columns if name not in there]:
+        raise WorkbookError(
+            f"{source} has no column {unknown[0]!r} for columns=: it has {', '.join(there)}."
+        )
+
+
 def _checked(spec: TaskSpec, groups: Mapping) -> tuple[TaskSpec, dict[str, list[dict]]]:
     """Return the checked rows under our column names, and the entry with nothing left open."""
     renamed = {
-        split: [(at, {spec.columns.get(k, k): v for k, v in row.items()}) for at, row in located]
+        split: [(at, _renamed(spec.columns, row, at)) for at, row in located]
         for split, located in groups.items()
     }
     spec = spec.completed([row for located in renamed.values() for _, row in located])
@@ -147,6 +158,11 @@ def _checked(spec: TaskSpec, groups: Mapping) -> tuple[TaskSpec, dict[str, list[
     return spec, {
         s: [rows.checked(*each, *rules) for each in found] for s, found in renamed.items()
     }
+
+
+def _renamed(columns: Mapping[str, str], row: Mapping, where: str) -> dict:
+    """Return a row under our names. Raises WorkbookError where two columns would have one."""
+    return rows.unique([(columns.get(name, name), value) for name, value in row.items()], where)
 
 
 def _carved(spec: TaskSpec, parts: dict[str, list[dict]], is_own: bool) -> dict[str, list[dict]]:

@@ -24,6 +24,22 @@ def table() -> pd.DataFrame:
     return pd.DataFrame([scores(load_task(name)) for name in authored()]).set_index("kind")
 
 
+def markdown() -> str:
+    """Return the table as the data sheet shows it: strict, and free in brackets where it exists."""
+    head = ["kind", "constant", "copy", "surface", "heuristic"]
+    lines = [head, ["---"] * len(head)]
+    for kind, row in table().iterrows():
+        numbers = [_shown(row[name], row[f"{name} free"]) for name in head[1:4]]
+        lines.append([kind, *numbers, row["heuristic"]])
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _shown(strict: float, free: float) -> str:
+    if pd.isna(strict):
+        return "–"
+    return f"{strict:.2f}" + ("" if pd.isna(free) else f" ({free:.2f})")
+
+
 def authored() -> list[str]:
     """Return the names of the kinds written for this course."""
     return [name for name in registry.task_names() if registry.find(name).section == "authored"]

@@ -58,7 +58,9 @@ class TaskSpec:
     def completed(self, rows: Sequence[Mapping]) -> "TaskSpec":
         """Return the entry with what it leaves open filled in from its rows."""
         kinds = {"text": "string", "label": "label"}
-        fields = self.fields or {column: kinds.get(column, "any") for column in rows[0]}
+        # Of all rows: a column that only later ones have would be lost.
+        columns = dict.fromkeys(column for row in rows for column in row)
+        fields = self.fields or {column: kinds.get(column, "any") for column in columns}
         has_label = "label" in fields
         inputs = [name for name in fields if name != "label"]
         open_ones = {

@@ -3,8 +3,8 @@
 import csv
 import itertools
 import json
-import math
 import re
+import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -16,11 +16,31 @@ import pyarrow.parquet
 from ..errors import WorkbookError
 
 MOST = 2**63
+DEEPEST = 32  # lists and objects in each other; the library that stores them knows about 60
 
 
 def _is_text(value) -> bool:
     """Tell whether a value is a text that can be written, which half a surrogate pair cannot."""
     return isinstance(value, str) and not re.search("[\ud800-\udfff]", value)
+
+
+def _is_whole(value) -> bool:
+    return type(value) is int and -MOST <= value < MOST
+
+
+def _is_number(value) -> bool:
+    """Tell whether a value fits into 64 bits; whole numbers may be longer than any of those."""
+    return type(value) in (int, float) and abs(value) <= sys.float_info.max
+
+
+def _is_plain(value, deepest: int = DEEPEST) -> bool:
+    """Tell whether a value of any kind can be stored, whatever it holds."""
+    if isinstance(value, list | dict):
+        inner = value.values() if isinstance(value, dict) else value
+        return deepest > 0 and all(_is_plain(each, deepest - 1) for each in inner)
+    if isinstance(value, str):
+        return _is_text(value)
+    return _is_whole(value) if type(value) is int else True
 
 
 # The kinds of values that data/tasks.yaml may declare: what they are, and how to tell.
@@ -29,12 +49,12 @@ FIELD_TYPES = {
     "any_string": ("a text", lambda v: _is_text(v)),
     "label": ("a label", lambda v: (_is_text(v) or type(v) is int) and bool(str(v).strip())),
     "tag": ("a tag's name or number", lambda v: _is_text(v) or type(v) is int),
-    "integer": (
-        "a whole number of at most 64 bits",
-        lambda v: type(v) is int and -MOST <= v < MOST,
+    "integer": ("a whole number of at most 64 bits", _is_whole),
+    "number": ("a number", _is_number),
+    "any": (
+        f"text, numbers of at most 64 bits, or lists and objects of these, at most {DEEPEST} deep",
+        _is_plain,
     ),
-    "number": ("a number", lambda v: type(v) in (int, float) and math.isfinite(v)),
-    "any": ("anything", lambda v: True),
 }
 DTYPES = {"string": "string", "any_string": "string", "number": "float64"}
 DTYPES |= {"integer": "int64", "tag": "int64"}
@@ -53,8 +73,9 @@ def read_file(path: Path) -> list[Located]:
         raise WorkbookError(f"{path.name}: only {', '.join(readers)} are read, so convert it.")
     try:
         rows = list(readers[path.suffix](path))
-    except (OSError, UnicodeDecodeError, csv.Error, pyarrow.ArrowInvalid) as error:
-        raise WorkbookError(f"{path.name} cannot be read, so check it: {error}.") from error
+    except (OSError, UnicodeDecodeError, pyarrow.ArrowInvalid) as error:
+        reason = " ".join(str(error).split())  # Arrow's has many lines
+        raise WorkbookError(f"{path.name} cannot be read, so check it: {reason}.") from error
     if not rows:
         raise WorkbookError(f"{path.name} has no rows: fill it or name another file.")
     return rows
@@ -69,7 +90,7 @@ def _read_jsonl(path: Path) -> Iterator[Located]:
 
 def _parsed(line: str, where: str) -> dict:
     try:
-        row = json.loads(line, object_pairs_hook=lambda pairs: _unique(pairs, where))
+        row = json.loads(line, object_pairs_hook=lambda pairs: unique(pairs, where))
     except (json.JSONDecodeError, RecursionError) as error:
         raise WorkbookError(f"{where}: not valid JSON, mend the line ({error}).") from error
     if not isinstance(row, dict):
@@ -77,9 +98,14 @@ def _parsed(line: str, where: str) -> dict:
     return row
 
 
-def _unique(pairs: Sequence[tuple[str, object]], where: str) -> dict:
-    """Return the pairs as a dict; of two with one name, one would be lost."""
+def unique(pairs: Sequence[tuple[str, object]], where: str) -> dict:
+    """Return the named values as a dict; of two with one name, one would be lost.
+
+    Raises WorkbookError with the place, `where`, and the name that stands twice or is no text.
+    """
     counts = Counter(name for name, _ in pairs)
+    if broken := [name for name in counts if not _is_text(name)]:
+        raise WorkbookError(f"{where}: the name {broken[0]!r} is no text, change it.")
     if twice := [name for name, count in counts.items() if count > 1]:
         raise WorkbookError(f"{where}: {twice[0]!r} stands there twice, rename or remove one.")
     return dict(pairs)
@@ -88,7 +114,7 @@ def _unique(pairs: Sequence[tuple[str, object]], where: str) -> dict:
 def _delimiter(header: str) -> str:
     """Return what separates the columns: the comma, or what some spreadsheets write."""
     outside = re.sub(r'"[^"]*"', "", header)
-    return max(",;\t", key=outside.count)  # the first of equals
+    return max(",;\t|", key=outside.count)  # the first of equals
 
 
 def _read_csv(path: Path) -> Iterator[Located]:
@@ -96,13 +122,21 @@ def _read_csv(path: Path) -> Iterator[Located]:
         delimiter = _delimiter(file.readline())
         file.seek(0)
         reader = csv.DictReader(file, strict=True, delimiter=delimiter)
-        _unique([(name, None) for name in reader.fieldnames or ()], f"{path.name}:1")
-        for row in reader:
-            where = f"{path.name}:{reader.line_num}"
-            if None in row or None in row.values():
-                count = len(reader.fieldnames)
-                raise WorkbookError(f"{where}: mend the line, the header has {count} columns.")
-            yield where, row
+        try:
+            yield from _csv_rows(reader, path.name)
+        except csv.Error as error:
+            where = f"{path.name}:{reader.reader.line_num}"  # DictReader counts whole rows
+            raise WorkbookError(f"{where}: {error}, mend the quotes there or before.") from error
+
+
+def _csv_rows(reader: csv.DictReader, name: str) -> Iterator[Located]:
+    unique([(column, None) for column in reader.fieldnames or ()], f"{name}:1")
+    for row in reader:
+        where = f"{name}:{reader.line_num}"
+        if None in row or None in row.values():
+            count = len(reader.fieldnames)
+            raise WorkbookError(f"{where}: mend the line, the header has {count} columns.")
+        yield where, row
 
 
 def _read_parquet(path: Path) -> Iterator[Located]:
@@ -212,12 +246,15 @@ def to_datasets(
 
 
 def _inferred(parts: Mapping[str, Sequence[dict]], names: Sequence[str]) -> dict:
-    every = itertools.chain.from_iterable(parts.values())
+    every = list(itertools.chain.from_iterable(parts.values()))
+    return {name: _type_of(name, [row[name] for row in every]) for name in names}
+
+
+def _type_of(name: str, values: Sequence):
     try:
-        found = [{name: row[name] for name in names} for row in every]
-        return dict(datasets.Dataset.from_list(found).features)
+        return datasets.Dataset.from_dict({name: values}).features[name]
     except (pyarrow.ArrowInvalid, pyarrow.ArrowTypeError) as error:
-        raise WorkbookError(f"A column mixes types, give it one: {error}.") from error
+        raise WorkbookError(f"The column {name!r} mixes types, give it one: {error}.") from error
 
 
 def _stored(value, feature):

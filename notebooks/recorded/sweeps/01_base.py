@@ -7,17 +7,17 @@ are those of 01_icl, so that the instruct model's answers there can be put besid
 
 none         the bare format ("Question: … Answer:"), in which the shots are given too
 instruction  the same asked in a sentence, in the format of `experiments.PLAIN`
-shots        1 and 4 solved examples, ten draws
+shots        1 and 4 solved examples, twelve draws
 read         the same instructions, of validation, to both models: texts to read, not to grade
 
-About 46 points of 15 to 45 s: 0.4 hours on two cores in fp32.
+About 54 points of 1 to 2 minutes: 1.3 hours on one slow core in fp32; a fast core takes a third.
 """
 
 import functools
 
 from workbook import abilities, experiments, models, recording, scoring, tasks
 
-DRAWS = tuple(range(10, 20))  # the first ten of 01_icl
+DRAWS = tuple(range(10, 22))  # the first twelve of 01_icl
 REVIEWS, READ_TOKENS = 120, 64
 READ = {"instructions": 10, "facts": 4, "sentiment": 4, "entities": 2, "translation": 4}
 LOAD = {"base": functools.cache(experiments.load_base), "instruct": functools.cache(models.load)}

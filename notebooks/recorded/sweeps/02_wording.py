@@ -1,17 +1,18 @@
 """How much a wording decides, apart from its answer words; and which tokens a model learns from.
 
-Wording: the untuned model labels reviews zero-shot in the chat format. Five wordings ask for the
-same two answer words; then one wording, "either", names other pairs of words, one token each. Best
-and worst are picked on 400 validation reviews and confirmed on the panel's 400 test reviews.
-Nothing is drawn here, so it is a claim about this model and these wordings.
+Wording: the untuned model labels reviews zero-shot in the chat format. Four wordings name the same
+two answer words; then one of them, "either", names other pairs of words, one token each. "plain"
+names no words, so it stands beside them and is neither best nor worst. Best and worst are picked on
+400 validation reviews and confirmed on the panel's 400 test reviews. Nothing is drawn here, so it
+is a claim about this model and these wordings, in which the order of the two words differs too.
 
 Masking: a fresh model learns 100 reviews twice (26 steps of eight, full tuning) at the rate of
 notebook 03, from the completion alone, from the prompt too (Shi et al. 2024, 2405.14394), or with a
 small weight on the prompt's tokens (Huerta-Enochian & Ko 2024, 2401.13586); five seeds. A step's
-loss is the weighted mean over its tokens, so with the prompt in it the answer has a smaller part:
-that belongs to the scheme, and no scheme gets a rate of its own.
+loss is the weighted mean over its tokens: a prompt has fifty and an answer two, so the prompt has
+96 % of the loss with weight 1 and 11 % with .005. No scheme gets a rate of its own.
 
-16 points of 18 s and 15 of 80 s: 0.4 hours on two cores in fp32.
+16 points of a minute and 15 of 5: 1.5 hours on one slow core in fp32; a fast core takes a third.
 """
 
 import functools
@@ -21,14 +22,14 @@ import torch
 from workbook import abilities, encoding, experiments, models, recording, training
 from workbook.templates import Template
 
-SAME_WORDS = ("question", "plain", "instruction_first", "someone", "either")
+SAME_WORDS = ("question", "instruction_first", "someone", "either")
 PAIRS = ("negative ||| positive", "bad ||| good", "poor ||| great", "cold ||| warm")
 OWN = {
     "someone": 'Someone wrote: "{{text}}"\nIs their opinion negative or positive?',
     "either": "{{text}}\nIs this review {{answer_choices[1]}} or {{answer_choices[0]}}? "
     "Answer with one word.",
 }
-PROMPT_WEIGHTS = {"completion only": 0.0, "a little of the prompt": 0.1, "prompt too": 1.0}
+PROMPT_WEIGHTS = {"completion only": 0.0, "a little of the prompt": 0.005, "prompt too": 1.0}
 REVIEWS, PASSES, LR = 100, 2, 5e-5
 load_model = functools.cache(models.load)  # for the wordings: never trained
 
@@ -78,7 +79,7 @@ SWEEP = recording.Sweep(
             point("untuned", wording, words, split=split)
             for split in ("validation", "test")
             for wording, words in (
-                *((wording, PAIRS[0]) for wording in SAME_WORDS),
+                *((wording, PAIRS[0]) for wording in (*SAME_WORDS, "plain")),
                 *(("either", words) for words in PAIRS[1:]),
             )
         ),
@@ -97,7 +98,7 @@ SWEEP = recording.Sweep(
         "answer words, on test reviews, beside the same gap on validation. Secondary: the same of "
         "the pairs of words; prompt too, and a little of the prompt, minus completion only after "
         "tuning, paired by seed",
-        margin=0.02,
+        margin=0.04,
         test_seeds=experiments.TEST_SEEDS,
     ),
 )
