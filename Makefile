@@ -72,7 +72,7 @@ test: lint fetch
 
 lint: install
 	@$(PYTHON) -m ruff check .
-	@$(PYTHON) -m ruff format --check lib tests benchmarks notebooks/recorded
+	@$(PYTHON) -m ruff format --check lib tests benchmarks examples notebooks/recorded
 	@$(VENV)/bin/codespell
 
 check: lint

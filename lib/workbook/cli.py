@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -226,6 +227,55 @@ def evaluate(
         if out:  # after each benchmark, since the next may take hours
             report.write(out, found)
     Console().print(report.comparison(found, other) if other else report.table(found))
+
+
+@app.command()
+def plan(
+    model: Annotated[
+        str | None, typer.Argument(help="1B, 7B, 70B, a config.json, a folder or a hub id.")
+    ] = None,
+    gpu: Annotated[str, typer.Option(help="Memory of a device.")] = "24GB",
+    devices: Annotated[int, typer.Option(help="Number of them.")] = 1,
+    batch: Annotated[int, typer.Option(help="Rows that a device computes at once.")] = 8,
+    sequence: Annotated[int, typer.Option(help="Tokens in a row.")] = 512,
+    completion: Annotated[
+        int | None, typer.Option(help="Tokens of a row that are learned; all when left out.")
+    ] = None,
+    accumulation: Annotated[int, typer.Option(help="Batches a step.")] = 1,
+    rank: Annotated[int, typer.Option(help="Of LoRA.")] = 8,
+) -> None:
+    """Print what fits: the memory of a training step, predicted from a model's config.
+
+    Nothing is fetched but the config of a hub's model, and nothing is trained.
+    """
+    from . import planning
+
+    setting = planning.Setting(
+        batch_size=batch, sequence_length=sequence, completion_length=completion,
+        gradient_accumulation_steps=accumulation, rank=rank, devices=devices,
+    )  # fmt: skip
+    room = planning.read_bytes(gpu)
+    show_plan(planning.plan(planning.read_config(model), room, setting), room, setting)
+
+
+def show_plan(rows: list, room: float, setting) -> None:
+    """Print a plan: a row a way of tuning, in GB on each device."""
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for name in ("GB on each device", "weights", "grad.", "optim.", "act.", "logits", "peak"):
+        table.add_column(name, justify="right" if table.columns else "left", no_wrap=True)
+    table.add_column("fits")
+    table.add_column("rows", justify="right")
+    for row in rows:
+        numbers = (*vars(row.peak).values(), row.peak.total)
+        cells = (f"{number / 1e9:.1f}" for number in numbers)
+        table.add_row(row.name, *cells, "yes" if row.fits else "no", str(row.largest_batch))
+    Console().print(table)
+    print(
+        f"The fullest moment of a step, {setting.batch_size} rows of {setting.sequence_length} "
+        f"tokens at once on each of {setting.devices} × {room / 1e9:.1f} GB,\n"
+        "a tenth of which stays free; under rows the most that fit. Recomputing is gradient "
+        "checkpointing."
+    )
 
 
 @app.command()

@@ -10,7 +10,13 @@ from pathlib import Path
 
 import torch
 from huggingface_hub import snapshot_download
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedTokenizerBase,
+)
 
 from . import assets, settings
 from .assets import convert
@@ -58,6 +64,24 @@ def load(
 def default_name() -> str:
     """Return the name of the model that `load()` loads: `WORKBOOK_MODEL`, or the course's."""
     return os.environ.get("WORKBOOK_MODEL") or DEFAULT_MODEL
+
+
+def read_config(name: str | None = None) -> PreTrainedConfig:
+    """Return the configuration of what `load` would load; of a hub's model nothing else is fetched.
+
+    `name` may also be a file such as `config.json`. Raises WorkbookError when there is none.
+    """
+    name = name or default_name()
+    place = _folder(name, None) if name in (DEFAULT_MODEL, BASE_MODEL) else Path(name).expanduser()
+    try:
+        return AutoConfig.from_pretrained(
+            place if place.exists() else name, trust_remote_code=False
+        )
+    except Exception as error:  # of many kinds: of the hub, proxies, damaged files
+        raise WorkbookError(
+            f"{name!r} is no config.json, no folder with one, and no model that the hub has, or it "
+            "cannot be reached: check the name and the connection."
+        ) from error
 
 
 def has_base() -> bool:

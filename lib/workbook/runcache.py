@@ -31,7 +31,7 @@ LIBRARY = Path(__file__).parent
 # The files that decide over nothing that is kept; a new file decides until it is listed here.
 NOT_DECIDING = (
     "authoring/*", "checks/*", "jupyter/*", "cli.py", "course.py", "doctor.py", "glossary.py",
-    "measurements.py", "memory.py", "plots.py", "recording.py", "workspace.py",
+    "measurements.py", "memory.py", "planning.py", "plots.py", "recording.py", "workspace.py",
 )  # fmt: skip
 # These decide over measured numbers but not over weights: examples are inputs, by value.
 ONLY_MEASURING = (
@@ -152,11 +152,12 @@ def fit(name: str, model: torch.nn.Module, examples: Sequence[dict], **settings_
     """Tune the model as `training.fit` does, or load what the same run left in the cache.
 
     The model holds the tuned weights afterwards either way, and random numbers go on alike.
-    Callbacks that only watch (`on_step`, `progress`) do not make another run. What was made from
-    the base model is kept with its terms. Raises WorkbookError before the training if the weights
-    cannot be kept.
+    What only watches or resumes (`on_step`, `progress`, `checkpoint`) does not make another run.
+    What was made from the base model is kept with its terms. Raises WorkbookError before the
+    training if the weights cannot be kept.
     """
-    watching = {k: settings_.pop(k) for k in ("on_step", "progress") if k in settings_}
+    others = ("checkpoint", "on_step", "progress", "save_steps")
+    watching = {k: settings_.pop(k) for k in others if k in settings_}
     examples = list(examples)
     # A function of the caller's may use any part of the library.
     plain = not settings_.keys() & {"metric", "loss"} and not settings_.get("regularizers")

@@ -11,6 +11,7 @@ import random
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -18,7 +19,8 @@ import torch.nn.functional as F
 from tqdm.auto import tqdm
 from transformers import get_scheduler
 
-from . import models, settings
+from . import models, processes, settings
+from .checkpoints import Checkpoints, RunState
 from .encoding import IGNORE_INDEX, check_batch_size, collate, length_grouped_batches
 from .errors import WorkbookError
 
@@ -96,6 +98,11 @@ class MasterAdamW(torch.optim.AdamW):
         """Update the copies from the gradients, and the working weights from the copies."""
         self.collect()
         super().step(closure)
+        self.spread()
+
+    @torch.no_grad()
+    def spread(self) -> None:
+        """Round the copies to the working weights."""
         torch._foreach_copy_(self.working, self.masters)
 
     def zero_grad(self, set_to_none: bool = True):
@@ -221,6 +228,7 @@ class Trainer:
     loss: Loss
     regularizers: Sequence[Regularizer]
     max_grad_norm: float
+    team: processes.Processes
 
     def step(self, batches: Sequence[dict]) -> dict:
         """Learn from the batches in one update and return its loss, penalty and gradient norm.
@@ -233,6 +241,7 @@ class Trainer:
         loss = self._add_gradients(batches)
         if isinstance(self.optimizer, MasterAdamW):
             self.optimizer.collect()
+        self.team.add_up(self.weights.values())
         penalty = sum(regularizer(self.weights) for regularizer in self.regularizers)
         norm = float(self.clip_grad_norm(list(self.weights.values()), self.max_grad_norm))
         _check_finite(norm)
@@ -247,10 +256,11 @@ class Trainer:
         device = next(self.model.parameters()).device
         count = sum(label_count(batch) for batch in batches)
         loss = 0.0
-        for batch in batches:
+        for batch in self.team.share(batches):
             part = self.loss(self.model, to_device(batch, device)) / count
             self.backward(part)
             loss += part.item()
+        loss = self.team.total(loss, device)
         _check_finite(loss)
         return loss
 
@@ -273,14 +283,31 @@ def _as_launched(model: torch.nn.Module) -> Iterator[tuple]:
         yield model, torch.Tensor.backward, torch.nn.utils.clip_grad_norm_
         return
     from accelerate import Accelerator
+    from accelerate.utils import GradientAccumulationPlugin
 
-    accelerator, untouched = Accelerator(cpu=settings.device().type == "cpu"), dict(vars(model))
+    accelerator = Accelerator(
+        cpu=settings.device().type == "cpu",
+        gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),  # a step does it
+    )
+    _check_not_sharded(accelerator)
+    untouched = dict(vars(model))
     try:
-        wrapped = accelerator.prepare(model)
+        # Not wrapped for data parallelism: a step adds up the gradients, weighted by tokens.
+        wrapped = accelerator.prepare_model(model, evaluation_mode=True)
+        processes.launched().begin_alike(model)
         yield wrapped, accelerator.backward, accelerator.clip_grad_norm_
     finally:
         vars(model).clear()  # mixed precision puts another `forward` there
         vars(model).update(untouched)
+
+
+def _check_not_sharded(accelerator) -> None:
+    kind = accelerator.distributed_type.value
+    if kind not in ("NO", "MULTI_CPU", "MULTI_GPU"):
+        raise WorkbookError(
+            f"fit shares out batches, not weights, and the launcher asks for {kind}: turn it off, "
+            "or tune with TRL's SFTTrainer."
+        )
 
 
 @contextlib.contextmanager
@@ -327,6 +354,8 @@ def fit(
     regularizers: Sequence[Regularizer] = (),
     on_step: Callable[[History], None] | None = None,
     progress: bool = True,
+    checkpoint: Path | None = None,
+    save_steps: int = 50,
 ) -> History:
     """Tune the model on encoded examples and return the history; the model changes in place.
 
@@ -355,26 +384,35 @@ def fit(
                         each adds its gradient to their `.grad` and returns its value
     on_step             called with the history after each step; it only watches
     progress            show a progress bar
+    checkpoint          a folder of this run's own: a killed run that is called again goes on from
+                        the last checkpoint there, and ends at the same weights bit for bit
+    save_steps          steps from one checkpoint to the next; the last two are kept
 
-    Outside a launcher (torchrun, accelerate) no setting of Accelerate has a say.
+    Under a launcher (torchrun, accelerate) each process takes its share of the batches, and a step
+    learns from so many times more; outside of one no setting of Accelerate has a say.
     Raises WorkbookError for a request that makes no run: no examples, some longer than the model's
     context, nothing that learns, a count below 1, `patience` without `validation`; and when the
     loss or its gradient stops being a number.
     """
+    request = dict(locals())  # what makes a run another one
     counts = {
         "epochs": epochs, "max_steps": max_steps, "batch_size": batch_size, "patience": patience,
-        "gradient_accumulation_steps": gradient_accumulation_steps,
+        "gradient_accumulation_steps": gradient_accumulation_steps, "save_steps": save_steps,
     }  # fmt: skip
     _check_request(model, examples, validation, counts)
+    team = processes.launched()
+    checkpoints = Checkpoints(checkpoint, save_steps, request, team)
     generator = seed_everything(seed)
-    steps_an_epoch = math.ceil(len(examples) / (batch_size * gradient_accumulation_steps))
+    batches_a_step = gradient_accumulation_steps * team.count
+    steps_an_epoch = math.ceil(len(examples) / (batch_size * batches_a_step))
     total = max_steps or epochs * steps_an_epoch
     history = History()
     with (
         _left_clean(model),
-        working_precision(model, lr, weight_decay) as optimizer,
         _as_launched(model) as (wrapped, backward, clip_grad_norm),
-        tqdm(total=total, disable=not progress, unit="step", leave=False) as bar,
+        working_precision(model, lr, weight_decay) as optimizer,
+        checkpoints.held(),
+        tqdm(total=total, disable=not (progress and team.is_main), unit="step", leave=False) as bar,
     ):
         weights = _master_weights(model, optimizer)
         best = EarlyStopping(list(weights.values()), patience)
@@ -382,16 +420,24 @@ def fit(
         schedule = get_scheduler(lr_scheduler_type, optimizer, warmup, total)
         trainer = Trainer(
             wrapped, backward, clip_grad_norm, weights, optimizer, schedule,
-            loss, regularizers, max_grad_norm,
+            loss, regularizers, max_grad_norm, team,
         )  # fmt: skip
-        for epoch in range(1, math.ceil(total / steps_an_epoch) + 1):
+        state = RunState(weights, optimizer, schedule, generator, history, best)
+        bar.update(checkpoints.resume(state))
+        for epoch in range(len(history.epochs) + 1, math.ceil(total / steps_an_epoch) + 1):
+            if best.ran_out:  # in a finished run
+                break
+            state.begin_epoch()
             stream = batches_of(examples, batch_size, generator)
-            groups = grouped(stream, gradient_accumulation_steps)
+            groups = grouped(stream, batches_a_step)
+            done = len(history.steps) - (epoch - 1) * steps_an_epoch  # before a kill
             left = total - len(history.steps)
-            _train_epoch(trainer, itertools.islice(groups, left), history, bar, on_step)
+            groups = itertools.islice(groups, done, done + left)
+            _train_epoch(trainer, groups, history, bar, on_step, checkpoints)
             history.epochs.append({"epoch": epoch} | _measure(model, history, validation, metric))
             if best.should_stop(history.epochs[-1]):
                 break
+        checkpoints.save()
         best.restore()
     return history
 
@@ -427,7 +473,7 @@ def _master_weights(model, optimizer) -> dict[str, torch.nn.Parameter]:
     )
 
 
-def _train_epoch(trainer, groups, history, bar, on_step) -> None:
+def _train_epoch(trainer, groups, history, bar, on_step, checkpoints) -> None:
     """Run one epoch's steps, writing each into the history and onto the progress bar."""
     for batches in groups:
         start = time.perf_counter()
@@ -435,6 +481,7 @@ def _train_epoch(trainer, groups, history, bar, on_step) -> None:
         history.seconds += time.perf_counter() - start
         history.tokens += sum(int(batch["attention_mask"].sum()) for batch in batches)
         history.steps.append({"step": len(history.steps) + 1, **row})
+        checkpoints.after_step()
         bar.update()
         bar.set_postfix_str(f"loss {row['loss']:.3f}, {history.tokens_per_second:.0f} tokens/s")
         if on_step:
@@ -460,6 +507,11 @@ class EarlyStopping:
         self.parameters, self.patience = parameters, patience
         self.loss, self.waited, self.weights = math.inf, 0, None
 
+    @property
+    def ran_out(self) -> bool:
+        """Tell whether patience has run out."""
+        return self.patience is not None and self.waited >= self.patience
+
     def should_stop(self, row: dict) -> bool:
         """Note the epoch's result and tell whether patience has run out."""
         if self.patience is None:
@@ -468,7 +520,7 @@ class EarlyStopping:
         if row["validation_loss"] < self.loss:
             self.loss, self.waited = row["validation_loss"], 0
             self.weights = [parameter.detach().clone() for parameter in self.parameters]
-        return self.waited >= self.patience
+        return self.ran_out
 
     @torch.no_grad()
     def restore(self) -> None:
