@@ -102,6 +102,7 @@ class Run:
     folder: Path
     bar: tqdm
     seed: int
+    held: tuple = ()
 
     @classmethod
     def begin(cls, table, input: str, target: str, folder: Path, options: Options, progress: bool):
@@ -117,7 +118,7 @@ class Run:
         )  # fmt: skip
         inputs = {"model": model, "options": options, "project": _identity(found)}
         _claim(folder, runcache.cache_key("capstone", inputs))
-        stages = len(candidates.yardsticks(found)) + len(candidates.WANTED[options.method]) + 4
+        stages = len(candidates.yardsticks(found)) + len(candidates.WANTED[options.method]) + 5
         bar = tqdm(total=stages, unit="stage", disable=not progress)
         return cls(found, options, folder, bar, settings.seed())
 
@@ -142,7 +143,7 @@ class Run:
         chosen = candidates.choose({n: scores[n].estimate for n in wanted})
         if self.options.method != "auto":
             chosen = wanted[-1]
-        tests = self._tests(chosen, judged)
+        tests, panels = self._tests(chosen, judged)
         return {
             "chosen": chosen,
             "best_yardstick": max(candidates.yardsticks(self.project), key=lambda n: scores[n][0]),
@@ -150,7 +151,7 @@ class Run:
             "validation_scores": scores,
             "test": tests,
             "test_scores": {name: self._score("test", found) for name, found in tests.items()},
-            "forgetting": self._forgetting(chosen, judged),
+            "panels": panels,
         }
 
     def _score(self, split: str, found: Mapping) -> metrics.Interval:
@@ -205,42 +206,48 @@ class Run:
         return max(self.project.recipes, key=lambda recipe: tried[recipe.template.name])
 
     def chosen(self, name: str, judged: Mapping):
-        """Return the model of a method, its tokenizer and its recipe."""
+        """Return the model of a method, its tokenizer and its recipe; the last one is held."""
+        if self.held[:1] != (name,):
+            self.held = ()  # two models would be in memory
+            self.held = (name, *self._made(name, judged))
+        return self.held[1:]
+
+    def _made(self, name: str, judged: Mapping):
         if name in candidates.TUNED:
             return self.tuned(name, judged)[:3]
         model, tokenizer = load(self.options.model)
         return model, tokenizer, self.recipes(name, model, tokenizer)[judged[name]["recipe"]]
 
-    def _tests(self, chosen: str, judged: Mapping) -> dict[str, dict]:
-        """Return the answers to the test rows of the chosen method and of what was fixed before."""
-        rows = list(self.project.splits["test"])
+    def _tests(self, chosen: str, judged: Mapping) -> tuple[dict, dict]:
+        """Return answers to the test rows, and ability panels where weights were changed.
 
-        def ask(name: str) -> dict:
-            model, tokenizer, recipe = self.chosen(name, judged)
-            found = recipe.answers(model, tokenizer, rows)
-            return {"answers": found.values, "probabilities": found.probabilities}
-
-        found = {
+        Of the chosen method, and of what was fixed before: yardsticks and the prompt.
+        """
+        rows, panels = list(self.project.splits["test"]), {}
+        tests = {
             name: {"answers": answer(self.project, rows)}
             for name, answer in candidates.yardsticks(self.project).items()
         }
         for name in dict.fromkeys(("zero-shot", chosen)):
-            found[name] = self.stage(f"test of {name}", lambda name=name: ask(name))
-        return found
+            ask, measure = self._asking(name, judged, rows)
+            tests[name] = self.stage(f"test of {name}", ask)
+            if chosen in candidates.TUNED:
+                panels[name] = self.stage(f"abilities of {name}", measure)
+        return tests, panels
 
-    def _forgetting(self, chosen: str, judged: Mapping) -> dict:
-        """Return the ability panel before and after tuning; {} where no weight was changed."""
-        if chosen not in candidates.TUNED:
-            return {}
+    def _asking(self, name: str, judged: Mapping, rows: list[dict]) -> tuple[Callable, Callable]:
+        """Return what asks a method about rows, and what measures the abilities of its model."""
 
-        def measure(name: str) -> dict:
+        def ask() -> dict:
+            model, tokenizer, recipe = self.chosen(name, judged)
+            found = recipe.answers(model, tokenizer, rows)
+            return {"answers": found.values, "probabilities": found.probabilities}
+
+        def measure() -> dict:
             model, tokenizer, _ = self.chosen(name, judged)
             return abilities.measure(model, tokenizer, "live", skip=SKIPPED)
 
-        return {
-            "before": self.stage("abilities before", lambda: measure("zero-shot")),
-            "after": self.stage("abilities after", lambda: measure(chosen)),
-        }
+        return ask, measure
 
 
 def _examples(options: Options) -> int:
@@ -280,9 +287,10 @@ def _finish(run: Run, results: dict, draft: Path, name: str) -> None:
     model, tokenizer, recipe = run.chosen(results["chosen"], results["validation"])
     draft.mkdir()
     saving.save_model(model, tokenizer, recipe, draft)
-    pages = report.Report.of(run.project, recipe, results, run.options, name)
+    pages = report.Report(run.project, recipe, results, run.options, name)
     saving.write_card(draft, pages, model, run.options.model)
     pages.write(draft)
+    run.bar.total = run.bar.n + 1  # a prompt has fewer stages
     run.bar.update()
     run.bar.close()
 

@@ -3,7 +3,6 @@
 import copy
 from pathlib import Path
 
-import torch
 from huggingface_hub import ModelCardData, metadata_load
 from transformers import GenerationConfig
 
@@ -17,21 +16,6 @@ LICENCES = {
     models.DEFAULT_MODEL: ("apache-2.0", "Apache-2.0", "HuggingFaceTB/SmolLM2-135M-Instruct"),
     models.BASE_MODEL: ("gemma", "the Gemma Terms of Use", "google/gemma-3-270m"),
 }
-USED = """\
-import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
-
-folder = "."  # this one
-model = AutoModelForCausalLM.from_pretrained(folder)
-tokenizer = AutoTokenizer.from_pretrained(folder)
-messages = [{{"role": "user", "content": {prompt!r}}}]
-inputs = tokenizer.apply_chat_template(
-    messages, add_generation_prompt=True, return_tensors="pt", return_dict=True
-)
-with torch.inference_mode():
-    output = model.generate(**inputs)[0, inputs["input_ids"].shape[1] :]
-print(tokenizer.decode(output, skip_special_tokens=True))
-"""
 
 
 def save_model(model, tokenizer, recipe: Recipe, folder: Path) -> None:
@@ -84,11 +68,3 @@ def write_card(folder: Path, report: Report, model, name: str | None) -> None:
 
 def _notices(model) -> dict:
     return assets.base.notices(model.config)
-
-
-def is_readable_back(folder: Path, model, ids: list[int]) -> bool:
-    """Tell whether the saved model gives the logits of the one in memory, number for number."""
-    again, _ = models.load(str(folder))
-    rows = torch.tensor([ids], device=model.device)
-    with torch.inference_mode():
-        return torch.equal(again(rows).logits, model(rows).logits)
