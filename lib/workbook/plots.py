@@ -65,7 +65,7 @@ def show(fig: Figure, alt: str) -> None:
 
 
 def as_html(fig: Figure, alt: str) -> str:
-    """Return a figure as an HTML image that holds its data and alternative text; errors as `show`."""
+    """Return a figure as an HTML image with its data and alternative text; errors as `show`."""
     return _mimebundle(fig, alt)[0]["text/html"]
 
 

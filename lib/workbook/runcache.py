@@ -35,7 +35,7 @@ NOT_DECIDING = (
 )  # fmt: skip
 # These decide over measured numbers but not over weights: examples are inputs, by value.
 ONLY_MEASURING = (
-    "abilities.py", "benchmarks/*", "experiments.py", "forgetting/continual.py",
+    "abilities.py", "benchmarks/*", "capstone/*", "experiments.py", "forgetting/continual.py",
     "forgetting/drift.py", "forgetting/panel.py", "grading.py", "metric_scripts/*", "metrics.py",
     "scoring.py", "tasks/*",
 )  # fmt: skip

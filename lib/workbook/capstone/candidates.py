@@ -39,7 +39,7 @@ def choose(scores: Mapping[str, float]) -> str:
     return next(name for name in BY_COST if scores.get(name, -1.0) >= enough)
 
 
-# ------------------------------------------------------------------- what costs no model: yardsticks
+# ------------------------------------------------------------------ what costs no model: yardsticks
 
 
 def yardsticks(project: Project) -> dict[str, Callable[[Project, Sequence[dict]], list]]:
@@ -83,7 +83,7 @@ def _nearest(project: Project, rows: Sequence[dict]) -> list[str]:
     return [train["output"][int(i)] for i in np.asarray(alike.argmax(axis=1)).ravel()]
 
 
-# ------------------------------------------------------------------------------------------- prompts
+# ------------------------------------------------------------------------------------------ prompts
 
 
 def zero_shot(project: Project) -> dict[str, Recipe]:
@@ -96,7 +96,9 @@ def few_shot(project: Project, model, tokenizer, seed: int) -> dict[str, Recipe]
     n = min(MOST_SHOTS, max(4, 2 * len(project.recipes[0].labels))) if project.is_labels else 3
     train = project.splits["train"]
     shown = [with_shots(each, model, tokenizer, train, n, seed) for each in project.recipes]
-    return _calibrations({f"{r.template.name}, {len(r.shots)} examples": r for r in shown if r.shots})
+    return _calibrations(
+        {f"{r.template.name}, {len(r.shots)} examples": r for r in shown if r.shots}
+    )
 
 
 def _calibrations(recipes: Mapping[str, Recipe]) -> dict[str, Recipe]:
@@ -124,7 +126,7 @@ def judge(project: Project, model, tokenizer, recipes: Mapping[str, Recipe]) -> 
     return {**found[max(tried, key=tried.get)], "tried": tried}
 
 
-# -------------------------------------------------------------------------------------------- tuning
+# ------------------------------------------------------------------------------------------- tuning
 
 
 def tune(

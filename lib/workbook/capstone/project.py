@@ -135,8 +135,10 @@ def _kind(table: reading.Table, values: Sequence[str], target: str, kind: str) -
     return chosen
 
 
-def check_readable(table: reading.Table, tokenizer, texts: Sequence[str], sample: int = 200) -> None:
-    """Note that a model reads a script letter by letter. Raises WorkbookError where it cannot at all.
+def check_readable(
+    table: reading.Table, tokenizer, texts: Sequence[str], sample: int = 200
+) -> None:
+    """Note where a model reads bytes; WorkbookError where it cannot read a script at all.
 
     Tokens a letter tell: English has about one to four letters, a script that the tokenizer never
     learned has up to three tokens, its bytes, to one letter.
@@ -152,9 +154,9 @@ def check_readable(table: reading.Table, tokenizer, texts: Sequence[str], sample
         )
     if tokens > BYTES_A_LETTER * letters:
         table.notes.append(
-            f"Warning: this model needs {tokens / letters:.1f} tokens for each letter of these texts "
-            "(English: 0.25), so it does not know their words and reads bytes. Expect slow and poor "
-            "results, and choose a model of their language with --model."
+            f"Warning: this model needs {tokens / letters:.1f} tokens for each letter of these "
+            "texts (English: 0.25), so it does not know their words and reads bytes. Expect slow "
+            "and poor results, and choose a model of their language with --model."
         )
 
 
@@ -237,7 +239,7 @@ def _at_least_one(quota: Mapping) -> dict:
 
 
 def at_most(rows: Sequence[dict], n: int, strata: Sequence[str], floor: int = 10) -> list[dict]:
-    """Return about n of the rows in their order: of each stratum its share, and `floor` at least."""
+    """Return about n of the rows in order: of each stratum its share, and `floor` at least."""
     if len(rows) <= n:
         return list(rows)
     counts = Counter(splits.stratum(row, strata) for row in rows)
@@ -281,7 +283,9 @@ def _templates(given, labels: Sequence[str], row: Mapping, input: str) -> list[T
     names = [name for name in WORDINGS if name in ours] or list(ours)
     found = _given(given, ours, bool(labels)) if given else [ours[name] for name in names]
     choices = literal_choices(labels) or None
-    found = [t if t.answer_choices else dataclasses.replace(t, answer_choices=choices) for t in found]
+    found = [
+        t if t.answer_choices else dataclasses.replace(t, answer_choices=choices) for t in found
+    ]
     for template in found:
         _check_template(template, {**row, **({"label": 0} if labels else {})}, labels, input)
     return found
@@ -296,8 +300,8 @@ def _given(text: str, ours: Mapping, is_labels: bool) -> list[Template]:
     if Path(text).suffix in (".yaml", ".yml"):
         return list(load_templates(Path(text)))
     raise WorkbookError(
-        f"There is no template {text!r}: choose of {', '.join(ours)}, a .yaml file of promptsource's "
-        "form, or Jinja such as '{{text}} Which department?'."
+        f"There is no template {text!r}: choose of {', '.join(ours)}, a .yaml file in "
+        "promptsource's form, or Jinja such as '{{text}} Which department?'."
     )
 
 
@@ -306,8 +310,8 @@ def _check_template(template: Template, row: Mapping, labels: Sequence[str], inp
     other = f"{row['text']} and more"
     if not completion or prompt == template.render({**row, "text": other, input: other}).prompt:
         raise WorkbookError(
-            f"The template {template.name!r} leaves out the input or the answer: write {{{{text}}}} "
-            "where the input goes, and ||| before the answer."
+            f"The template {template.name!r} leaves out the input or the answer: write "
+            "{{text}} where the input goes, and ||| before the answer."
         )
     if labels and len(template.choices(row)) != len(labels):
         raise WorkbookError(

@@ -54,7 +54,9 @@ def read(path: Path, encoding: str | None = None) -> Table:
         for at, row in rows.read_file(path, encoding or "utf-8-sig")
     ]
     columns = list(dict.fromkeys(name for _, row in located for name in row))
-    found = [(at, {name: _text(at, name, row.get(name)) for name in columns}) for at, row in located]
+    found = [
+        (at, {name: _text(at, name, row.get(name)) for name in columns}) for at, row in located
+    ]
     return Table(path.name, found, columns, notes)
 
 

@@ -41,7 +41,8 @@ body {{ font: 17px/1.55 system-ui, sans-serif; max-width: 52rem; margin: 2rem au
         color: #1a1a1a; background: #fff; overflow-wrap: break-word; }}
 h1, h2 {{ line-height: 1.25; }} h2 {{ margin-top: 2.2rem; }}
 table {{ border-collapse: collapse; display: block; overflow-x: auto; font-size: .93rem; }}
-th, td {{ border-bottom: 1px solid #ccc; padding: .35rem .7rem; text-align: left; vertical-align: top; }}
+th, td {{ border-bottom: 1px solid #ccc; padding: .35rem .7rem; text-align: left;
+         vertical-align: top; }}
 img {{ max-width: 100%; height: auto; }}
 code, pre {{ background: #f3f3f3; font-size: .9em; }} pre {{ padding: .8rem; overflow-x: auto; }}
 </style></head><body>
@@ -148,10 +149,11 @@ class Report:
         scores = self.results["test_scores"]
         lines = [[_title(name), told(score)] for name, score in scores.items()]
         return (
-            f"## On {len(self.tests)} test rows\n\nThe chosen method was asked once, beside what was "
-            "fixed before anything was measured. The intervals are over the rows: other rows of "
+            f"## On {len(self.tests)} test rows\n\nThe chosen method was asked once, beside what "
+            "was fixed before anything was measured. The intervals are over the rows: other rows of "
             "this kind would give another score within them, and tuning again with another seed "
-            f"adds to that.\n\n{table(['method', f'{self.metric} [95 %]'], lines)}{self._by_label()}"
+            f"adds to that.\n\n{table(['method', f'{self.metric} [95 %]'], lines)}"
+            f"{self._by_label()}"
         )
 
     def _by_label(self) -> str:
@@ -221,7 +223,8 @@ class Report:
             abilities.grade(self.results["panels"][name]) for name in ("zero-shot", self.chosen)
         )
         lines = [
-            [abilities.ABILITIES[name].title, *(f"{g[name].free.mean():.2f}" for g in (before, after)),
+            [abilities.ABILITIES[name].title,
+             *(f"{g[name].free.mean():.2f}" for g in (before, after)),
              signed(metrics.paired_interval(after[name].free, before[name].free))]
             for name in before
         ]  # fmt: skip
@@ -237,7 +240,9 @@ class Report:
     def _data(self) -> str:
         counts = self.project.counts
         lines = "\n".join(f"- {_plain_text(note)}" for note in self.project.notes)
-        labels = f"\n\n{table([self.recipe.target, 'rows'], [[k, str(v)] for k, v in counts.items()])}"
+        labels = (
+            f"\n\n{table([self.recipe.target, 'rows'], [[k, str(v)] for k, v in counts.items()])}"
+        )
         return f"## Your data\n\n{lines}{labels if counts else ''}"
 
     def _use(self) -> str:
@@ -246,7 +251,8 @@ class Report:
             "## How to use it\n\n"
             f"```\nworkbook predict {self.name} rows.csv --out predictions.csv\n"
             f"workbook chat {self.name}\n```\n\n`predict` words each row as below, and adds the "
-            f"answer to the file. `chat` sends what you type as it is.\n\n{fenced(_cut(prompt, 1500))}"
+            "answer to the file. `chat` sends what you type as it is.\n\n"
+            f"{fenced(_cut(prompt, 1500))}"
         )
 
     # -------------------------------------------------------------------------------- figures
@@ -322,8 +328,8 @@ class Report:
     def card(self, base: str, licence: str, has_terms: bool) -> str:
         """Return the text of the model card."""
         terms = (
-            "\n\n`GEMMA_TERMS.html` and `GEMMA_NOTICE.txt` in this folder apply to these weights and "
-            "go with them whenever you pass them on."
+            "\n\n`GEMMA_TERMS.html` and `GEMMA_NOTICE.txt` in this folder apply to these weights "
+            "and go with them whenever you pass them on."
             if has_terms else ""
         )  # fmt: skip
         shots = f" after {len(self.recipe.shots)} solved examples" if self.recipe.shots else ""
@@ -349,10 +355,10 @@ class Report:
 LIMITS = """\
 ## What this cannot tell
 
-- The numbers are about rows like yours, split at random. Rows of next year, or of other people, may
-  be harder: keep some apart and try.
-- One run was tuned. Another seed gives another model, and small differences between methods may turn
-  round.
+- The numbers are about rows like yours, split at random. Rows of next year, or of other people,
+  may be harder: keep some apart and try.
+- One run was tuned. Another seed gives another model, and small differences between methods may
+  turn round.
 - The two abilities of the forgetting check are a sample of what the model could do.
 - A model repeats what is in its rows, mistakes and prejudices included, and few-shot examples and
   tuned weights can reveal rows: do not pass on what was made from private ones."""

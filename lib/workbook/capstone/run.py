@@ -89,7 +89,9 @@ def check_free(out: Path) -> None:
 def load(name: str | None):
     """Return the model and its tokenizer, a base model's with the plainest chat template."""
     model, tokenizer = models.load(name)
-    tokenizer.chat_template = tokenizer.chat_template or PLAIN_CHAT
+    if tokenizer.chat_template is None:
+        opens = tokenizer("a")["input_ids"][0] == tokenizer.bos_token_id
+        tokenizer.chat_template = ("{{ bos_token }}" if opens else "") + PLAIN_CHAT
     return model, tokenizer
 
 
@@ -251,7 +253,9 @@ class Run:
 
 
 def _examples(options: Options) -> int:
-    return settings.pick(smoke=min(16, options.examples), default=options.examples, full=options.examples)
+    return settings.pick(
+        smoke=min(16, options.examples), default=options.examples, full=options.examples
+    )
 
 
 def _epochs(options: Options) -> int:
@@ -293,5 +297,3 @@ def _finish(run: Run, results: dict, draft: Path, name: str) -> None:
     run.bar.total = run.bar.n + 1  # a prompt has fewer stages
     run.bar.update()
     run.bar.close()
-
-

@@ -4,9 +4,11 @@ import csv
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+import torch
 from tqdm.auto import tqdm
+from transformers import TextStreamer
 
-from .. import encoding, models, scoring
+from .. import models, scoring
 from ..errors import WorkbookError
 from ..files import atomic_path
 from . import reading, recipe
@@ -14,6 +16,10 @@ from .recipe import Recipe
 
 ROWS_AT_ONCE = 64
 ANSWER_TOKENS = 200  # of one turn of a chat
+GREETING = (
+    "Type and press Enter. /ask TEXT words your text as in tuning, /new begins anew, /quit ends; "
+    "Ctrl-C stops an answer."
+)
 
 
 def predict(
@@ -100,19 +106,26 @@ class Chat:
             if len(messages) == 1:
                 raise WorkbookError(f"That has {len(ids)} tokens, and {limit:.0f} fit: shorten it.")
             messages = messages[2:]
-        answer = scoring.write_after(
-            self.model, self.tokenizer, ids, max_new_tokens=self.max_new_tokens, streamer=streamer
-        )
+        answer = self._written(ids, streamer)
         self.messages = [*messages, {"role": "assistant", "content": answer}]
         return answer
 
     def _ids(self, messages: Sequence[dict]) -> list[int]:
-        return encoding.chat_ids(self.tokenizer, messages)
+        return self.tokenizer.apply_chat_template(
+            messages, add_generation_prompt=True, return_dict=False
+        )
+
+    def _written(self, ids: Sequence[int], streamer) -> str:
+        row = torch.tensor([ids], device=self.model.device)
+        with scoring.inference(self.model):
+            output = self.model.generate(
+                input_ids=row, attention_mask=torch.ones_like(row), streamer=streamer,
+                max_new_tokens=self.max_new_tokens,
+            )  # fmt: skip
+        return self.tokenizer.decode(output[0, len(ids) :], skip_special_tokens=True).strip()
 
 
-def chat(
-    folder: Path | str, read: Callable[[str], str] = input, show: Callable[[str], None] = print
-) -> None:
+def chat(folder: Path | str, read: Callable[[str], str] = input) -> None:
     """Chat in the terminal with the model in a folder, until /quit, the end of input or Ctrl-C.
 
     `/ask TEXT` words a text as the model was tuned to read it; `/new` forgets what was said.
@@ -121,28 +134,35 @@ def chat(
     how = recipe.read(folder)
     model, tokenizer = models.load(str(folder))
     talk = Chat(model, tokenizer)
-    show("Type and press Enter. /ask TEXT words your text as in tuning, /new begins anew, /quit ends.")
+    print(GREETING)
     while (text := _line(read)) != "/quit":
         if text == "/new":
             talk.messages = []
         elif text:
-            _turn(talk, how, text, show)
+            _turn(talk, how, text)
 
 
 def _line(read: Callable[[str], str]) -> str:
     try:
         return read("you> ").strip()
     except (EOFError, KeyboardInterrupt):
+        print()
         return "/quit"
 
 
-def _turn(talk: Chat, how: Recipe, text: str, show: Callable[[str], None]) -> None:
+def _turn(talk: Chat, how: Recipe, text: str) -> None:
+    """Answer one line, word by word as the model writes; an interrupt ends the answer only."""
     if text.startswith("/ask"):
-        named = {how.input: text[4:].strip(), "label": 0, "output": ""}
-        text = how.pair({**named, "text": named[how.input]})[0]
+        text = worded(how, text.removeprefix("/ask").strip())
+    print("model> ", end="", flush=True)
     try:
-        show(f"model> {talk.say(text)}")
+        talk.say(text, TextStreamer(talk.tokenizer, skip_prompt=True, skip_special_tokens=True))
     except KeyboardInterrupt:
-        show("(stopped)")
+        print(" (stopped)")
     except WorkbookError as error:
-        show(str(error))
+        print(error)
+
+
+def worded(how: Recipe, text: str) -> str:
+    """Return the prompt that the model was tuned to read, around a text."""
+    return how.pair({"label": 0, "output": "", how.input: text, "text": text})[0]
