@@ -150,8 +150,8 @@ class Report:
         lines = [[_title(name), told(score)] for name, score in scores.items()]
         return (
             f"## On {len(self.tests)} test rows\n\nThe chosen method was asked once, beside what "
-            "was fixed before anything was measured. The intervals are over the rows: other rows of "
-            "this kind would give another score within them, and tuning again with another seed "
+            "was fixed before anything was measured. The intervals are over the rows: other rows "
+            "of this kind would give another score within them, and tuning again with another seed "
             f"adds to that.\n\n{table(['method', f'{self.metric} [95 %]'], lines)}"
             f"{self._by_label()}"
         )
