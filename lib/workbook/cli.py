@@ -259,13 +259,13 @@ def tune(
     A kill or Ctrl-C loses nothing that was finished: the same command goes on.
     """
     out = out or rows.with_name(f"{rows.stem}-tuned")
-    from . import capstone
-
     options = dict(
         method=method, kind=kind, template=template, encoding=encoding, examples=examples,
         epochs=epochs, model=model,
     )  # fmt: skip
     try:
+        from . import capstone
+
         capstone.tune(rows, input, target, out, **options)
     except KeyboardInterrupt:
         print("\nStopped. What was finished is kept: the same command goes on from there.")

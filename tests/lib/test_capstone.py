@@ -27,7 +27,7 @@ WORDS = {
     "delivery": "parcel courier late street box door driver map".split(),
     "account": "password login email name settings reset code page".split(),
 }
-NAMES = "Ada Ben Cleo Dan Eve Finn Gus Hal Ida Jan Kim Lou Max Ned Oda Pia Ray Sue Tom Uma".split()
+NAMES = "Ada Ben Cleo Dan Eve Finn Gus Hal Ida Jan Kim Lou Max Nia Oda Pia Ray Sue Tom Uma".split()
 
 
 def messages(n=60, labels=WORDS):

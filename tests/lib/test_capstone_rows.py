@@ -14,7 +14,7 @@ from workbook.capstone import project, reading, recipe
 from workbook.errors import WorkbookError
 
 WORDS = "parcel invoice kettle street bank driver card lamp box refund late early new old".split()
-NAMES = "Ada Ben Cleo Dan Eve Finn Gus Hal Ida Jan Kim Lou Max Ned Oda Pia Ray Sue Tom Uma".split()
+NAMES = "Ada Ben Cleo Dan Eve Finn Gus Hal Ida Jan Kim Lou Max Nia Oda Pia Ray Sue Tom Uma".split()
 
 
 def texts(n, seed=0):

@@ -26,6 +26,7 @@ MOST_HELD_OUT = {"test": 400, "validation": 200}
 UNBALANCED = 3  # times as many rows of the commonest label as of the rarest
 BYTES_A_LETTER = 1.0  # tokens a letter from which a model does not read words
 WORDINGS = ("question", "instruction_first")  # of data/templates/classification.yaml
+STRATA = {"label": ["label"], "text": []}
 PLAIN_TEXT = Template("plain", "{{text}} ||| {{output}}")
 
 
@@ -103,7 +104,7 @@ def prepare(
         reading.check_labels(table, counts, ROWS_A_LABEL)
     check_readable(table, tokenizer, [row[input] for _, row in located])
     longest = recipe.longest_input(model)
-    rows = [_named(row, input, target, kind) for _, row in located]
+    rows = _drawn(table, [_named(row, input, target, kind) for _, row in located], kind)
     rows = _fitting(table, tokenizer, rows, input, longest)
     parts = _parts(table, rows, kind, examples)
     common = dict(
@@ -197,16 +198,21 @@ def _longest_answer(tokenizer, rows: Sequence[Mapping], kind: str) -> int:
 # ------------------------------------------------------------------------------------- splits
 
 
+def _drawn(table: reading.Table, rows: Sequence[dict], kind: str) -> list[dict]:
+    """Return the rows in the order of their hashes, of very many a part with every label in it."""
+    drawn = at_most(splits.shuffled(rows, ["text"]), LOOKED_AT, STRATA[kind])
+    if len(drawn) < len(rows):
+        table.notes.append(f"Of {len(rows):,} different rows {len(drawn):,} were drawn.")
+    return drawn
+
+
 def _parts(table: reading.Table, rows: Sequence[dict], kind: str, examples: int) -> dict:
     """Return train, validation and test, no two rows of which are near-duplicates."""
-    strata = ["label"] if kind == "label" else []
-    pool = at_most(splits.shuffled(rows, ["text"]), LOOKED_AT, strata)
-    if len(pool) < len(rows):
-        table.notes.append(f"Of {len(rows):,} different rows {len(pool):,} were drawn.")
-    kept = splits.drop_near_duplicates({"train": pool}, ["text"])["train"]
-    if len(kept) < len(pool):
+    strata = STRATA[kind]
+    kept = splits.drop_near_duplicates({"train": list(rows)}, ["text"])["train"]
+    if len(kept) < len(rows):
         table.notes.append(
-            f"{reading.counted(range(len(pool) - len(kept)))} left out as near-duplicates, which "
+            f"{reading.counted(range(len(rows) - len(kept)))} left out as near-duplicates, which "
             "share 80 % of their words with another row."
         )
     if len(kept) < LEAST_ROWS:

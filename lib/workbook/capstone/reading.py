@@ -5,6 +5,7 @@ Everything that was decided for the user is a sentence in `notes`, and the repor
 
 import codecs
 import dataclasses
+import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,6 +23,7 @@ NAMES = {
     WESTERN: "Western European (cp1252)",
 }
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars (|)"}
+NO_TEXT = re.compile("[\0\ud800-\udfff]")
 BYTE_ORDER_MARKS = (b"\xff\xfe", b"\xfe\xff")
 
 
@@ -123,7 +125,7 @@ def _text(where: str, name: str, value) -> str:
     if isinstance(value, list | dict):
         raise WorkbookError(f"{where}: {name!r} is a list or an object: write it as one text.")
     text = "" if value is None else str(value).strip()
-    if "\0" in text or any("\ud800" <= letter <= "\udfff" for letter in text):
+    if NO_TEXT.search(text):
         raise WorkbookError(f"{where}: {name!r} holds a character that is no text: remove it.")
     return text
 

@@ -90,7 +90,7 @@ class Report:
     def sections(self) -> list[tuple[str, str]]:
         """Return the parts of the report: Markdown, and a figure as HTML or ""."""
         parts = [
-            (f"# {self.name}\n\n{self.headline()}", ""),
+            (f"# {_plain_text(self.name)}\n\n{self.headline()}", ""),
             (self._comparison(), self._comparison_figure()),
             (self._on_test(), self._confusion()),
             (self._answers(), ""),
@@ -142,7 +142,7 @@ class Report:
         score = told(self.results["validation_scores"][name])
         trained = f"{found['trained']:,}" if "trained" in found else "–"
         tuning = f"{found['seconds']:.0f}" if "trained" in found else "–"
-        answer = f"{found['seconds_an_answer']:.2f}" if "seconds_an_answer" in found else "0.00"
+        answer = f"{found['seconds_an_answer']:.2f}" if "seconds_an_answer" in found else "–"
         return [_title(name) + mark, score, found.get("recipe", "–"), trained, tuning, answer]
 
     def _on_test(self) -> str:
@@ -169,6 +169,8 @@ class Report:
         for number, label in enumerate(self.recipe.labels):
             hits = int(np.sum((truth == number) & (got == number)))
             found, right = int(np.sum(truth == number)), int(np.sum(got == number))
+            name = _drawable(label, number)
+            label = label if name in label or name.endswith("…") else f"{name}: {label}"
             lines.append([label, str(found), f"{hits} of {found}", f"{hits} of {right}"])
         head = [self.recipe.target, "test rows", "found", "right when it says so"]
         return f"\n\n{table(head, lines)}"
@@ -281,7 +283,7 @@ class Report:
             for i, (label, row) in enumerate(zip(labels, matrix, strict=True))
         )
         return plots.as_html(
-            plots.confusion(matrix, [_cut(label, 14) for label in labels]),
+            plots.confusion(matrix, [_drawable(label, i) for i, label in enumerate(labels)]),
             f"Confusion matrix of the test rows: {told_}",
         )
 
@@ -445,7 +447,8 @@ def _title(name: str) -> str:
 
 def table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
     """Return a Markdown table; cells may hold any text."""
-    rows = [head, ["---"] * len(head), *([_plain_text(cell) for cell in line] for line in lines)]
+    cells = [[_plain_text(cell) for cell in line] for line in (head, *lines)]
+    rows = [cells[0], ["---"] * len(head), *cells[1:]]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
@@ -465,6 +468,13 @@ def fenced(text: str) -> str:
 
 def _cut(text: str, longest: int = 240) -> str:
     return text if len(text) <= longest else f"{text[: longest - 1]}…"
+
+
+def _drawable(label: str, number: int) -> str:
+    """Return a label for a figure: a number where matplotlib's font lacks its letters."""
+    if any(ord(letter) >= 0x590 for letter in label):
+        return f"({number + 1})"
+    return _cut(label, 14).replace("$", r"\$")
 
 
 _markdown = mistune.create_markdown(escape=False, plugins=["table"])

@@ -71,8 +71,9 @@ def tune(
     table = reading.read(Path(path), chosen.encoding)
     reading.check_columns(table, input, target)
     unfinished = out.with_name(f"{out.name}.unfinished")
+    run, key = Run.begin(table, input, target, unfinished, chosen, progress)
     with exclusive(unfinished / "run.json"):
-        run = Run.begin(table, input, target, unfinished, chosen, progress)
+        _claim(unfinished, key)
         results = run.results()
         with atomic_path(out) as draft:
             _finish(run, results, draft, out.name)
@@ -108,10 +109,7 @@ class Run:
 
     @classmethod
     def begin(cls, table, input: str, target: str, folder: Path, options: Options, progress: bool):
-        """Return a new run, or the one that was interrupted in this folder.
-
-        Raises WorkbookError where the folder is another run's.
-        """
+        """Return a run and what tells it from others; nothing is written yet."""
         model, tokenizer = load(options.model)
         # What only reads the table decides over the stages too, through the project.
         found = project.prepare(
@@ -119,10 +117,10 @@ class Run:
             kind=options.kind, template=options.template, examples=_examples(options),
         )  # fmt: skip
         inputs = {"model": model, "options": options, "project": _identity(found)}
-        _claim(folder, runcache.cache_key("capstone", inputs))
         stages = len(candidates.yardsticks(found)) + len(candidates.WANTED[options.method]) + 5
         bar = tqdm(total=stages, unit="stage", disable=not progress)
-        return cls(found, options, folder, bar, settings.seed())
+        key = runcache.cache_key("capstone", inputs)
+        return cls(found, options, folder, bar, settings.seed()), key
 
     def stage(self, name: str, function: Callable[[], dict]) -> dict:
         """Return a stage's result, from the folder where it was finished before."""

@@ -152,10 +152,10 @@ def _line(read: Callable[[str], str]) -> str:
 
 def _turn(talk: Chat, how: Recipe, text: str) -> None:
     """Answer one line, word by word as the model writes; an interrupt ends the answer only."""
-    if text.startswith("/ask"):
-        text = worded(how, text.removeprefix("/ask").strip())
-    print("model> ", end="", flush=True)
     try:
+        if text.startswith("/ask"):
+            text = worded(how, text.removeprefix("/ask").strip())
+        print("model> ", end="", flush=True)
         talk.say(text, TextStreamer(talk.tokenizer, skip_prompt=True, skip_special_tokens=True))
     except KeyboardInterrupt:
         print(" (stopped)")
