@@ -162,6 +162,32 @@ def test_texts_are_written_and_judged_by_shared_words(tmp_path, tiny):
     assert "60 rows answered." in told
 
 
+SYSTEM = (
+    "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}"
+    "{{ '<|im_start|>system\nYou are helpful<|im_end|>\n' }}{% endif %}"
+    "{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}\n"
+)
+
+
+def test_the_saved_template_writes_what_was_tuned(tiny_tokenizer):
+    tiny_tokenizer.chat_template = SYSTEM
+    tuned = encoding.format_prompt(tiny_tokenizer, "Is it good?")
+    own = encoding.own_template(tiny_tokenizer)
+    tiny_tokenizer.chat_template = own
+    turns = [("user", "Is it good?"), ("assistant", "yes"), ("user", "And that?")]
+    messages = [{"role": role, "content": content} for role, content in turns]
+
+    def written(some):
+        return tiny_tokenizer.apply_chat_template(some, tokenize=False, add_generation_prompt=True)
+
+    assert written(messages[:1]) == tuned == encoding.format_prompt(tiny_tokenizer, "Is it good?")
+    assert written(messages).startswith(tuned) and "system" not in written(messages)
+    system = [{"role": "system", "content": "Be brief"}, *messages]
+    assert written(system).startswith("<|im_start|>system\nBe brief")
+    assert encoding.own_template(tiny_tokenizer) == own
+
+
 # ------------------------------------------------------------------------------------ choosing
 
 

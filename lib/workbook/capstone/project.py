@@ -20,7 +20,7 @@ MOST_LABELS = 50
 ROWS_A_LABEL = 5  # on average, for a column to count as labels; and of each label, to be learned
 LONGEST_LABEL = 60  # letters
 LEAST_ROWS = 40
-LOOKED_AT = 10_000  # rows among which near-duplicates are looked for
+LOOKED_AT = 4_000  # rows among which near-duplicates are looked for, and twice `examples`
 SHARES = {"test": 0.25, "validation": 0.2}
 MOST_HELD_OUT = {"test": 400, "validation": 200}
 UNBALANCED = 3  # times as many rows of the commonest label as of the rarest
@@ -104,7 +104,7 @@ def prepare(
         reading.check_labels(table, counts, ROWS_A_LABEL)
     check_readable(table, tokenizer, [row[input] for _, row in located])
     longest = recipe.longest_input(model)
-    rows = _drawn(table, [_named(row, input, target, kind) for _, row in located], kind)
+    rows = _drawn(table, [_named(row, input, target, kind) for _, row in located], kind, examples)
     rows = _fitting(table, tokenizer, rows, input, longest)
     parts = _parts(table, rows, kind, examples)
     common = dict(
@@ -198,9 +198,9 @@ def _longest_answer(tokenizer, rows: Sequence[Mapping], kind: str) -> int:
 # ------------------------------------------------------------------------------------- splits
 
 
-def _drawn(table: reading.Table, rows: Sequence[dict], kind: str) -> list[dict]:
+def _drawn(table, rows: Sequence[dict], kind: str, examples: int) -> list[dict]:
     """Return the rows in the order of their hashes, of very many a part with every label in it."""
-    drawn = at_most(splits.shuffled(rows, ["text"]), LOOKED_AT, STRATA[kind])
+    drawn = at_most(splits.shuffled(rows, ["text"]), max(LOOKED_AT, 2 * examples), STRATA[kind])
     if len(drawn) < len(rows):
         table.notes.append(f"Of {len(rows):,} different rows {len(drawn):,} were drawn.")
     return drawn

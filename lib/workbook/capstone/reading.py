@@ -51,15 +51,22 @@ def read(path: Path, encoding: str | None = None) -> Table:
         content = path.read_bytes()
         encoding = _known(encoding) if encoding else encoding_of(content, path.name)
         notes.append(f"{path.name} was read as {_form(path, content, encoding)}.")
-    located = [
-        (at, rows.unique([(name.strip(), value) for name, value in row.items()], at))
-        for at, row in rows.read_file(path, encoding or "utf-8-sig")
-    ]
+    located = _without_blanks(rows.read_file(path, encoding or "utf-8-sig"))
     columns = list(dict.fromkeys(name for _, row in located for name in row))
     found = [
         (at, {name: _text(at, name, row.get(name)) for name in columns}) for at, row in located
     ]
     return Table(path.name, found, columns, notes)
+
+
+def _without_blanks(located: list[rows.Located]) -> list[rows.Located]:
+    """Return the rows with column names that nobody can mistype, as in "text; label"."""
+    if all(name == name.strip() for _, row in located for name in row):
+        return located
+    return [
+        (at, rows.unique([(name.strip(), value) for name, value in row.items()], at))
+        for at, row in located
+    ]
 
 
 def _known(encoding: str) -> str:

@@ -91,8 +91,9 @@ def shortened(tokenizer, text: str, longest: int) -> str:
     """Return a text as far as it is read: its first tokens."""
     start = text[: longest * LETTERS_A_TOKEN]
     found = tokenizer(start, add_special_tokens=False, return_offsets_mapping=True)
-    ends = [end for _, end in found["offset_mapping"]]
-    return start if len(ends) <= longest else start[: ends[longest - 1]].rstrip()
+    offsets = found["offset_mapping"]
+    # Up to the first letter that is not read whole: a letter may have several tokens, its bytes.
+    return start if len(offsets) <= longest else start[: offsets[longest][0]].rstrip()
 
 
 def shortened_row(tokenizer, row: Mapping, input: str, longest: int) -> dict:

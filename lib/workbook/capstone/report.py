@@ -169,9 +169,9 @@ class Report:
         for number, label in enumerate(self.recipe.labels):
             hits = int(np.sum((truth == number) & (got == number)))
             found, right = int(np.sum(truth == number)), int(np.sum(got == number))
-            name = _drawable(label, number)
-            label = label if name in label or name.endswith("…") else f"{name}: {label}"
-            lines.append([label, str(found), f"{hits} of {found}", f"{hits} of {right}"])
+            is_number = _drawable(label, number) == f"({number + 1})"  # as in the figure
+            name = f"({number + 1}) {label}" if is_number else label
+            lines.append([name, str(found), f"{hits} of {found}", f"{hits} of {right}"])
         head = [self.recipe.target, "test rows", "found", "right when it says so"]
         return f"\n\n{table(head, lines)}"
 
