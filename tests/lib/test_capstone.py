@@ -94,10 +94,44 @@ def logits_in_a_new_process(folder, ids):
     return json.loads(told.stdout)
 
 
+KILLED = """
+import os, signal, sys
+from workbook import capstone, training
+original, count = training.Trainer.step, 0
+def step(self, batches):
+    global count
+    count += 1
+    if count == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return original(self, batches)
+training.Trainer.step = step
+capstone.tune(sys.argv[1], "message", "team", sys.argv[2], method="full", progress=False)
+"""
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["lora", "full"])
-def test_the_saved_model_has_equal_logits_in_plain_transformers(method, labelled, tmp_path):
-    out = tune(labelled, tmp_path / "out", method=method)
+def test_a_killed_run_goes_on_and_plain_transformers_gives_its_logits(labelled, tmp_path):
+    out = tmp_path / "out"
+    command = [sys.executable, "-c", KILLED, str(labelled), str(out)]
+    assert subprocess.run(command, capture_output=True).returncode == -signal.SIGKILL
+    assert not out.exists() and (tmp_path / "out.unfinished" / "zero-shot.json").exists()
+    tune(labelled, out, method="full")
+    assert not (tmp_path / "out.unfinished").exists()
+    check_equal_logits(out)
+    tuned, _ = models.load(str(out))
+    never_killed, tokenizer = models.load()
+    found = project.prepare(
+        reading.read(labelled), never_killed, tokenizer, "message", "team", examples=16
+    )
+    how = next(each for each in found.recipes if each.template == recipe.read(out).template)
+    options = {"epochs": 1, "seed": 0, "checkpoint": tmp_path / "c", "progress": False}
+    candidates.tune(found, "full", how, never_killed, tokenizer, **options)
+    pairs = zip(tuned.parameters(), never_killed.parameters(), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
+
+
+def check_equal_logits(out):
+    """Check that plain transformers, in a new process, reads and computes what we do."""
     how = recipe.read(out)
     prompt, _ = how.pair({"text": "invoice late", "message": "invoice late", "label": 0})
     model, tokenizer = models.load(str(out))
@@ -108,10 +142,6 @@ def test_the_saved_model_has_equal_logits_in_plain_transformers(method, labelled
     assert told["ids"] == ids
     assert torch.equal(torch.tensor(told["logits"]), ours)
     assert tokenizer.convert_tokens_to_ids("<|im_end|>") in told["ends"]
-    untuned, _ = models.load()
-    assert any(
-        not torch.equal(a, b) for a, b in zip(untuned.parameters(), model.parameters(), strict=True)
-    )
 
 
 @pytest.mark.slow
@@ -257,63 +287,36 @@ def test_examples_in_a_prompt_stay_short_and_are_solved(labelled, tiny_model, ti
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("when", ["few-shot", "full", "saving"])
-def test_an_interrupt_at_any_stage_loses_nothing(when, labelled, tmp_path, monkeypatch):
-    done = []
-    original = run.Run.stage
+def test_an_interrupt_at_any_stage_loses_nothing(labelled, tmp_path, monkeypatch):
+    done, interrupted = [], []
+    stage, save = run.Run.stage, saving.save_model
 
-    def stage(self, name, function):
-        if name == when and "interrupted" not in done:
-            done.append("interrupted")
+    def interrupt_once(name):
+        if name not in interrupted:
+            interrupted.append(name)
             raise KeyboardInterrupt
-        return original(self, name, lambda: done.append(name) or function())
 
-    def save(*arguments, original=saving.save_model):
-        if when == "saving" and "interrupted" not in done:
-            done.append("interrupted")
-            original(*arguments)
-            raise KeyboardInterrupt
-        original(*arguments)
+    def interrupted_stage(self, name, function):
+        if name in ("constant", "few-shot", "LoRA", "test of LoRA"):
+            interrupt_once(name)
+        return stage(self, name, lambda: done.append(name) or function())
 
-    monkeypatch.setattr(run.Run, "stage", stage)
-    monkeypatch.setattr(saving, "save_model", save)
-    with pytest.raises(KeyboardInterrupt):
-        tune(labelled, tmp_path / "out", method="full")
-    assert not (tmp_path / "out").exists() and (tmp_path / "out.unfinished").is_dir()
-    assert not list(tmp_path.glob(".out*"))  # no draft either
-    tune(labelled, tmp_path / "out", method="full")
+    def interrupted_save(*arguments):
+        save(*arguments)
+        interrupt_once("saving")
+
+    monkeypatch.setattr(run.Run, "stage", interrupted_stage)
+    monkeypatch.setattr(saving, "save_model", interrupted_save)
+    for _ in range(5):
+        with pytest.raises(KeyboardInterrupt):
+            tune(labelled, tmp_path / "out", method="lora")
+        assert not (tmp_path / "out").exists() and not list(tmp_path.glob(".out*"))
+    assert interrupted == ["constant", "few-shot", "LoRA", "test of LoRA", "saving"]
+    tune(labelled, tmp_path / "out", method="lora")
     assert (tmp_path / "out" / "model.safetensors").exists()
     assert not (tmp_path / "out.unfinished").exists()
-    stages = [name for name in done if name != "interrupted"]
-    assert len(stages) == len(set(stages)), "a finished stage ran again"
-
-
-@pytest.mark.slow
-def test_killed_and_resumed_is_as_never_killed(labelled, tmp_path):
-    tune(labelled, tmp_path / "whole", method="full")
-    code = (
-        "import os, signal, sys\n"
-        "from workbook import capstone, training\n"
-        "original = training.Trainer.step\n"
-        "count = 0\n"
-        "def step(self, batches):\n"
-        "    global count\n"
-        "    count += 1\n"
-        "    if count == 2:\n"
-        "        os.kill(os.getpid(), signal.SIGKILL)\n"
-        "    return original(self, batches)\n"
-        "training.Trainer.step = step\n"
-        "capstone.tune(sys.argv[1], 'message', 'team', sys.argv[2], method='full',\n"
-        "              progress=False)\n"
-    )
-    command = [sys.executable, "-c", code, str(labelled), str(tmp_path / "killed")]
-    assert subprocess.run(command, capture_output=True).returncode == -signal.SIGKILL
-    assert not (tmp_path / "killed").exists()
-    tune(labelled, tmp_path / "killed", method="full")
-    whole, killed = (
-        (tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "killed")
-    )
-    assert whole == killed
+    assert len(done) == len(set(done)), "a finished stage ran again"
+    check_equal_logits(tmp_path / "out")  # of a merged LoRA
 
 
 @pytest.mark.slow
@@ -344,19 +347,16 @@ def test_a_folder_that_exists_is_left_alone(labelled, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("when", ["stage", "saving"])
-def test_a_full_disk_is_told_and_leaves_nothing_half(when, labelled, tmp_path, monkeypatch):
+def test_a_full_disk_is_told_and_leaves_nothing_half(labelled, tmp_path, monkeypatch):
     def full(*arguments, **options):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    with monkeypatch.context() as patch:
-        if when == "saving":
-            patch.setattr(saving, "write_card", full)
-        else:
-            patch.setattr(Path, "write_text", full)
-        with pytest.raises(WorkbookError, match="disk of .* is full: free some space"):
-            tune(labelled, tmp_path / "out", method="lora")
-    assert not (tmp_path / "out").exists() and not list(tmp_path.glob(".out*"))
+    for owner, name in [(Path, "write_text"), (saving, "write_card")]:
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, name, full)
+            with pytest.raises(WorkbookError, match="disk of .* is full: free some space"):
+                tune(labelled, tmp_path / "out", method="lora")
+        assert not (tmp_path / "out").exists() and not list(tmp_path.glob(".out*"))
     tune(labelled, tmp_path / "out", method="lora")
 
 
