@@ -24,6 +24,7 @@ LOOKED_AT = 4_000  # rows among which near-duplicates are looked for, and twice 
 SHARES = {"test": 0.25, "validation": 0.2}
 MOST_HELD_OUT = {"test": 400, "validation": 200}
 UNBALANCED = 3  # times as many rows of the commonest label as of the rarest
+MOST_LOST = 0.05  # of the letters
 BYTES_A_LETTER = 1.0  # tokens a letter from which a model does not read words
 WORDINGS = ("question", "instruction_first")  # of data/templates/classification.yaml
 STRATA = {"label": ["label"], "text": []}
@@ -147,11 +148,11 @@ def check_readable(
     read = [text[:1000] for text in texts[:: max(1, len(texts) // sample)]]
     ids = [encoding.token_ids(tokenizer, text) for text in read]
     tokens, letters = sum(map(len, ids)), sum(map(len, read))
-    unknown = sum(each.count(tokenizer.unk_token_id) for each in ids)
-    if tokenizer.unk_token_id is not None and unknown > 0.05 * tokens:
+    lost = _lost(read, [tokenizer.decode(each) for each in ids])
+    if lost > MOST_LOST:
         raise WorkbookError(
-            f"{unknown / tokens:.0%} of the tokens of these texts are unknown to this model, which "
-            "cannot read them: choose a model of their language with --model."
+            f"{lost:.0%} of the letters of these texts are unknown to this model, which cannot "
+            "read them: choose a model of their language with --model."
         )
     if tokens > BYTES_A_LETTER * letters:
         table.notes.append(
@@ -159,6 +160,14 @@ def check_readable(
             "texts (English: 0.25), so it does not know their words and reads bytes. Expect slow "
             "and poor results, and choose a model of their language with --model."
         )
+
+
+def _lost(texts: Sequence[str], read_back: Sequence[str]) -> float:
+    """Return the share of the letters that tokens do not hold, whatever their case."""
+    before, after = (
+        Counter("".join("".join(each).casefold().split())) for each in (texts, read_back)
+    )
+    return 1 - (before & after).total() / max(1, before.total())
 
 
 def _named(row: Mapping, input: str, target: str, kind: str) -> dict:
