@@ -7,10 +7,12 @@ import json
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
+import types
 from pathlib import Path
 
 import numpy as np
@@ -358,6 +360,13 @@ def test_a_full_disk_is_told_and_leaves_nothing_half(labelled, tmp_path, monkeyp
                 tune(labelled, tmp_path / "out", method="lora")
         assert not (tmp_path / "out").exists() and not list(tmp_path.glob(".out*"))
     tune(labelled, tmp_path / "out", method="lora")
+
+
+def test_a_disk_that_is_too_small_is_told_before_any_work(labelled, tmp_path, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: types.SimpleNamespace(free=500_000))
+    with pytest.raises(WorkbookError, match="0.0 GB free and this takes up to .*--method lora"):
+        tune(labelled, tmp_path / "out")
+    assert not (tmp_path / "out.unfinished").exists()
 
 
 @pytest.mark.parametrize(

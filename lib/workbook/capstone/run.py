@@ -87,6 +87,25 @@ def check_free(out: Path) -> None:
         raise WorkbookError(f"{out} exists already: remove it, or name another folder with --out.")
 
 
+def check_space(folder: Path, weights: int, method: str) -> None:
+    """Raise WorkbookError where the disk is too small, before hours of work.
+
+    Of full tuning up to three checkpoints lie there, each with weights, two moments and the best
+    weights so far; a saved model is one more.
+    """
+    copies = 1 if method == "lora" else 13
+    needed, place = 4 * weights * copies, folder.absolute()
+    while not place.exists():
+        place = place.parent
+    free = shutil.disk_usage(place).free
+    if free < needed:
+        raise WorkbookError(
+            f"The disk of {place} has {free / 1e9:.1f} GB free and this takes up to "
+            f"{needed / 1e9:.1f}: free some space, name another folder with --out, or take "
+            "--method lora."
+        )
+
+
 def load(name: str | None):
     """Return the model and its tokenizer, a base model's with the plainest chat template."""
     model, tokenizer = models.load(name)
@@ -111,6 +130,7 @@ class Run:
     def begin(cls, table, input: str, target: str, folder: Path, options: Options, progress: bool):
         """Return a run and what tells it from others; nothing is written yet."""
         model, tokenizer = load(options.model)
+        check_space(folder, models.count_parameters(model).total, options.method)
         # What only reads the table decides over the stages too, through the project.
         found = project.prepare(
             table, model, tokenizer, input, target,
