@@ -422,7 +422,7 @@ def signed(interval: metrics.Interval) -> str:
 
 def _verdict(difference: metrics.Interval, name: str) -> str:
     if difference.low > 0:
-        return ": the language model earns its keep."
+        return ", beyond what chance in the rows explains."
     if difference.high < 0:
         return f": take {name} instead, which costs seconds and no language model."
     return (
