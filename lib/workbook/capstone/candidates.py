@@ -96,9 +96,7 @@ def few_shot(project: Project, model, tokenizer, seed: int) -> dict[str, Recipe]
     n = min(MOST_SHOTS, max(4, 2 * len(project.recipes[0].labels))) if project.is_labels else 3
     train = project.splits["train"]
     shown = [with_shots(each, model, tokenizer, train, n, seed) for each in project.recipes]
-    return _calibrations(
-        {f"{r.template.name}, {len(r.shots)} examples": r for r in shown if r.shots}
-    )
+    return _calibrations({f"{r.template.name}, {len(r.shots)} examples": r for r in shown})
 
 
 def _calibrations(recipes: Mapping[str, Recipe]) -> dict[str, Recipe]:

@@ -59,7 +59,7 @@ class Recipe:
 
     def _labels(self, model, tokenizer, rows: Sequence[dict]) -> "Answers":
         neutral = experiments.NEUTRAL if self.calibrated else ()
-        every = [*rows, *({**rows[0], "text": text} for text in neutral)]
+        every = [*rows, *(with_input(rows[0], self.input, text) for text in neutral)]
         prompts = [self.pair({**row, "label": 0})[0] for row in every]
         with scoring.working_copy(model) as working:
             found = scoring.classify(
@@ -98,7 +98,11 @@ def shortened(tokenizer, text: str, longest: int) -> str:
 
 def shortened_row(tokenizer, row: Mapping, input: str, longest: int) -> dict:
     """Return a row whose input is as long as what is read, under both of its names."""
-    text = shortened(tokenizer, row["text"], longest)
+    return with_input(row, input, shortened(tokenizer, row["text"], longest))
+
+
+def with_input(row: Mapping, input: str, text: str) -> dict:
+    """Return a row with another input, under the user's name of the column and under ours."""
     return {**row, "text": text} | ({} if input in ("label", "output") else {input: text})
 
 

@@ -165,4 +165,5 @@ def _turn(talk: Chat, how: Recipe, text: str) -> None:
 
 def worded(how: Recipe, text: str) -> str:
     """Return the prompt that the model was tuned to read, around a text."""
-    return how.pair({"label": 0, "output": "", how.input: text, "text": text})[0]
+    row = recipe.with_input({"label": 0, "output": ""}, how.input, text)
+    return how.pair(row)[0]
