@@ -108,7 +108,7 @@ class Report:
         """Return the result in two or three sentences."""
         score = self.results["test_scores"][self.chosen]
         return (
-            f"**{_title(self.chosen)} was chosen, and reaches {self.metric} {told(score)} on "
+            f"**{_title(self.chosen)} was chosen, and reaches {_a(self.metric)} of {told(score)} on "
             f"{len(self.tests)} test rows** that nothing was chosen by. {self._against_yardstick()}"
         )
 
@@ -188,12 +188,18 @@ class Report:
             wrong = [(row, answer) for row, answer in triples if answer != row["label"]]
             lines = [[row["text"], *map(self.recipe.labels.__getitem__, (row["label"], answer))]
                      for row, answer in wrong[:MOST_SHOWN]]  # fmt: skip
-            told_, head = f"{len(wrong)} of {len(triples)} answers are wrong", "label in your file"
+            told_, head = (
+                f"{len(wrong)} of {len(triples)} answers are wrong",
+                f"{self.recipe.target} in your file",
+            )
             if not wrong:
                 return ""
         else:
             lines = [[row["text"], row["output"], answer] for row, answer in triples[:MOST_SHOWN]]
-            told_, head = f"The first of {len(triples)} answers", "text in your file"
+            told_, head = (
+                f"The first of {len(triples)} answers",
+                f"{self.recipe.target} in your file",
+            )
         more = ". The first of them:" if self.project.is_labels else ":"
         shown = [[_cut(cell) for cell in line] for line in lines]
         return f"## Answers to read\n\n{told_}{more}\n\n" + table(
@@ -440,6 +446,10 @@ def _forgetting_verdict(change: metrics.Interval) -> str:
     return f"So few questions cannot tell whether it lost more than {margin}."
 
 
+def _a(noun: str) -> str:
+    return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
+
+
 def _title(name: str) -> str:
     title = TITLES[name]
     return title[0].upper() + title[1:]
@@ -455,7 +465,8 @@ def table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
 def _plain_text(text: str) -> str:
     """Return a text on one line, with nothing that Markdown or HTML would take for markup."""
     text = html.escape(" ".join(text.split()), quote=False)
-    return "".join(f"\\{letter}" if letter in r"\`*_[]|#~" else letter for letter in text)
+    text = "".join(f"\\{letter}" if letter in r"\`*_|#~" else letter for letter in text)
+    return text.replace("](", "]\\(")
 
 
 def fenced(text: str) -> str:
