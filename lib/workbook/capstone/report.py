@@ -5,6 +5,7 @@ import datetime
 import html
 import importlib.metadata
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -31,6 +32,7 @@ TITLES = {
     "LoRA": "LoRA",
     "full": "full tuning",
 }
+NO_BREAK = "\u00a0"
 MOST_SHOWN = 6  # answers in the report
 PAGE = """\
 <!doctype html>
@@ -108,8 +110,9 @@ class Report:
         """Return the result in two or three sentences."""
         score = self.results["test_scores"][self.chosen]
         return (
-            f"**{_title(self.chosen)} was chosen, and reaches {_a(self.metric)} of {told(score)} on "
-            f"{len(self.tests)} test rows** that nothing was chosen by. {self._against_yardstick()}"
+            f"**{_title(self.chosen)} was chosen, and reaches {_a(self.metric)} of {told(score)} "
+            f"on {len(self.tests)} test rows** that nothing was chosen by. "
+            f"{self._against_yardstick()}"
         )
 
     def _against_yardstick(self) -> str:
@@ -189,7 +192,7 @@ class Report:
             lines = [[row["text"], *map(self.recipe.labels.__getitem__, (row["label"], answer))]
                      for row, answer in wrong[:MOST_SHOWN]]  # fmt: skip
             told_, head = (
-                f"{len(wrong)} of {len(triples)} answers are wrong",
+                f"Wrong answers: {len(wrong)} of {len(triples)}",
                 f"{self.recipe.target} in your file",
             )
             if not wrong:
@@ -417,13 +420,13 @@ print(tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_t
 
 
 def told(interval: metrics.Interval) -> str:
-    """Return an interval as in "0.85 [0.73, 0.92]"."""
-    return str(interval)
+    """Return an interval as in "0.85 [0.73, 0.92]", which no line end parts."""
+    return str(interval).replace(" ", NO_BREAK)
 
 
 def signed(interval: metrics.Interval) -> str:
     """Return a difference as in "+0.05 [-0.02, +0.12]"."""
-    return "{:+z.2f} [{:+z.2f}, {:+z.2f}]".format(*interval)
+    return "{:+z.2f} [{:+z.2f}, {:+z.2f}]".format(*interval).replace(" ", NO_BREAK)
 
 
 def _verdict(difference: metrics.Interval, name: str) -> str:
@@ -464,7 +467,7 @@ def table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
 
 def _plain_text(text: str) -> str:
     """Return a text on one line, with nothing that Markdown or HTML would take for markup."""
-    text = html.escape(" ".join(text.split()), quote=False)
+    text = html.escape(re.sub(r"[^\S\u00a0]+", " ", text).strip(), quote=False)
     text = "".join(f"\\{letter}" if letter in r"\`*_|#~" else letter for letter in text)
     return text.replace("](", "]\\(")
 

@@ -164,9 +164,10 @@ class Run:
         if self.options.method != "auto":
             chosen = wanted[-1]
         tests, panels = self._tests(chosen, judged)
+        yardsticks = reversed(candidates.yardsticks(self.project))  # of equals the less trivial
         return {
             "chosen": chosen,
-            "best_yardstick": max(candidates.yardsticks(self.project), key=lambda n: scores[n][0]),
+            "best_yardstick": max(yardsticks, key=lambda name: scores[name].estimate),
             "validation": judged,
             "validation_scores": scores,
             "test": tests,
