@@ -238,26 +238,17 @@ def test_the_cheapest_within_the_margin_is_chosen(scores, chosen):
     assert candidates.choose(scores) == chosen
 
 
-def test_a_label_is_learned_by_tuning(labelled, tiny_model, tiny_tokenizer, tmp_path):
-    table = reading.read(labelled)
-    found = project.prepare(table, tiny_model, tiny_tokenizer, "message", "team")
-    how = found.recipes[0]
-    rows = list(found.splits["train"])
-    history, trained = candidates.tune(
-        found, "full", how, tiny_model, tiny_tokenizer,
-        epochs=2, seed=0, checkpoint=tmp_path / "c", progress=False,
-    )  # fmt: skip
+def test_tuning_learns_and_is_there_again_at_once(labelled, tmp_path):
+    (model, tokenizer), (again, _) = models.load(), models.load()
+    found = project.prepare(reading.read(labelled), model, tokenizer, "message", "team")
+    how, rows = found.recipes[0], list(found.splits["train"])
+    options = {"epochs": 2, "seed": 0, "checkpoint": tmp_path / "c", "progress": False}
+    history, trained = candidates.tune(found, "full", how, model, tokenizer, **options)
     assert history.steps[-1]["loss"] < history.steps[0]["loss"]
-    assert trained == models.count_parameters(tiny_model).total
-    again, _ = models.load()
-    back, _ = candidates.tune(
-        found, "full", how, again, tiny_tokenizer,
-        epochs=2, seed=0, checkpoint=tmp_path / "c", progress=False,
-    )  # fmt: skip
-    assert back.steps == history.steps  # from the checkpoint
-    answers = [
-        how.answers(model, tiny_tokenizer, rows).probabilities for model in (tiny_model, again)
-    ]
+    assert trained == models.count_parameters(model).total
+    back, _ = candidates.tune(found, "full", how, again, tokenizer, **options)
+    assert back.steps == history.steps and back.seconds == history.seconds  # none was made anew
+    answers = [how.answers(each, tokenizer, rows).probabilities for each in (model, again)]
     assert answers[0] == answers[1]
 
 
@@ -539,7 +530,11 @@ def test_ctrl_c_in_a_terminal_says_how_to_go_on(labelled, tmp_path):
         sys.executable, "-m", "workbook.cli", "tune", str(labelled), "--input", "message",
         "--target", "team", "--out", str(tmp_path / "out"),
     ]  # fmt: skip
-    running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    running = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        # What runs in the background ignores it, and so would its children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
     marker = tmp_path / "out.unfinished" / "constant.json"
     while running.poll() is None and not marker.exists():
         time.sleep(0.05)
