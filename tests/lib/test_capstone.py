@@ -21,6 +21,7 @@ import torch
 from typer.testing import CliRunner
 
 from workbook import capstone, cli, encoding, metrics, models
+from workbook.assets import base
 from workbook.capstone import candidates, project, reading, recipe, run, saving, using
 from workbook.errors import WorkbookError
 
@@ -181,8 +182,17 @@ def test_auto_compares_everything_and_leaves_one_whole_folder(labelled, tmp_path
     assert "look it up before you pass" in card  # the tiny model's licence is nowhere
 
 
+def mark_as_made_from_the_base_model(folder):
+    """Make a folder look like one whose weights fall under the base model's terms."""
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {base.MARK: base.MODIFIED}))
+    for name in (base.TERMS_FILE, base.NOTICE_FILE):
+        (folder / name).write_text("terms")
+
+
 @pytest.mark.slow
 def test_texts_are_written_and_judged_by_shared_words(tmp_path, tiny):
+    mark_as_made_from_the_base_model(tiny)
     rows = [{**row, "reply": f"We write to {row['message'].split()[-1]}."} for row in messages()]
     out = tune(write(tmp_path / "rows.csv", rows), tmp_path / "out", target="reply", method="lora")
     found = json.loads((out / "results.json").read_text("utf-8"))
@@ -191,6 +201,9 @@ def test_texts_are_written_and_judged_by_shared_words(tmp_path, tiny):
     assert found["test_scores"]["constant"][0] > 0.5  # "We write to" is in every reply
     report = (out / "report.md").read_text("utf-8")
     assert "so they are texts to write" in report and "Token F1" in report
+    assert (out / base.TERMS_FILE).read_text() == (out / base.NOTICE_FILE).read_text() == "terms"
+    assert base.MARK in (out / "config.json").read_text()
+    assert base.TERMS_FILE in (out / "README.md").read_text("utf-8")
     told = capstone.predict(out, tmp_path / "rows.csv", tmp_path / "p.csv", progress=False)
     assert "60 rows answered." in told
 

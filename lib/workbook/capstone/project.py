@@ -13,8 +13,16 @@ from ..errors import WorkbookError
 from ..tasks import rows as rows_module
 from ..tasks import splits
 from ..templates import Template, literal_choices, load_templates
-from . import reading, recipe
-from .recipe import Recipe
+from .reading import (
+    Table,
+    check_columns,
+    check_labels,
+    counted,
+    counted_rows,
+    distinct,
+    filled,
+)
+from .recipe import LETTERS_A_TOKEN, LONGEST_ANSWER, Recipe, longest_input, shortened_row
 
 MOST_LABELS = 50
 ROWS_A_LABEL = 5  # on average, for a column to count as labels; and of each label, to be learned
@@ -84,7 +92,7 @@ class Project:
 
 
 def prepare(
-    table: reading.Table, model, tokenizer, input: str, target: str, *, kind: str = "auto",
+    table: Table, model, tokenizer, input: str, target: str, *, kind: str = "auto",
     template: str | None = None, examples: int = 500,
 ) -> Project:  # fmt: skip
     """Return the project that the columns `input` and `target` of a table make.
@@ -95,16 +103,16 @@ def prepare(
 
     Raises WorkbookError for what cannot be learned or judged, and says what to mend.
     """
-    reading.check_columns(table, input, target)
+    check_columns(table, input, target)
     if input == target:
         raise WorkbookError(f"Input and target are both {input!r}: name two columns.")
-    located = reading.distinct(table, reading.filled(table, input, target), input, target)
+    located = distinct(table, filled(table, input, target), input, target)
     kind = _kind(table, [row[target] for _, row in located], target, kind)
     counts = Counter(row[target] for _, row in located) if kind == "label" else Counter()
     if kind == "label":
-        reading.check_labels(table, counts, ROWS_A_LABEL)
+        check_labels(table, counts, ROWS_A_LABEL)
     check_readable(table, tokenizer, [row[input] for _, row in located])
-    longest = recipe.longest_input(model)
+    longest = longest_input(model)
     rows = _drawn(table, [_named(row, input, target, kind) for _, row in located], kind, examples)
     rows = _fitting(table, tokenizer, rows, input, longest)
     parts = _parts(table, rows, kind, examples)
@@ -120,7 +128,7 @@ def prepare(
     return Project(made, recipes, metric, table.notes, table.name, dict(sorted(counts.items())))
 
 
-def _kind(table: reading.Table, values: Sequence[str], target: str, kind: str) -> str:
+def _kind(table: Table, values: Sequence[str], target: str, kind: str) -> str:
     """Return "label" or "text", and note why."""
     if kind not in ("auto", "label", "text"):
         raise WorkbookError(f"There is no kind {kind!r}: choose auto, label or text.")
@@ -137,9 +145,7 @@ def _kind(table: reading.Table, values: Sequence[str], target: str, kind: str) -
     return chosen
 
 
-def check_readable(
-    table: reading.Table, tokenizer, texts: Sequence[str], sample: int = 200
-) -> None:
+def check_readable(table: Table, tokenizer, texts: Sequence[str], sample: int = 200) -> None:
     """Note where a model reads bytes; WorkbookError where it cannot read a script at all.
 
     Tokens a letter tell: English has about one to four letters, a script that the tokenizer never
@@ -177,17 +183,15 @@ def _named(row: Mapping, input: str, target: str, kind: str) -> dict:
 
 def _fitting(table, tokenizer, rows: Sequence[dict], input: str, longest: int) -> list[dict]:
     """Return the rows with inputs cut to what is read, without those whose answer is too long."""
-    cut = [recipe.shortened_row(tokenizer, row, input, longest) for row in rows]
+    cut = [shortened_row(tokenizer, row, input, longest) for row in rows]
     shorter = sum(new["text"] != old["text"] for new, old in zip(cut, rows, strict=True))
     if shorter:
-        table.notes.append(
-            f"Of {reading.counted_rows(shorter)} only the first {longest} tokens are read."
-        )
-    kept = [row for row in cut if _answer_length(tokenizer, row) <= recipe.LONGEST_ANSWER]
+        table.notes.append(f"Of {counted_rows(shorter)} only the first {longest} tokens are read.")
+    kept = [row for row in cut if _answer_length(tokenizer, row) <= LONGEST_ANSWER]
     if len(kept) < len(cut):
         table.notes.append(
-            f"{reading.counted(range(len(cut) - len(kept)))} left out because the answer has more "
-            f"than {recipe.LONGEST_ANSWER} tokens."
+            f"{counted(range(len(cut) - len(kept)))} left out because the answer has more "
+            f"than {LONGEST_ANSWER} tokens."
         )
     return kept
 
@@ -195,13 +199,13 @@ def _fitting(table, tokenizer, rows: Sequence[dict], input: str, longest: int) -
 def _answer_length(tokenizer, row: Mapping) -> int:
     if "output" not in row:
         return 0
-    limit = (recipe.LONGEST_ANSWER + 1) * recipe.LETTERS_A_TOKEN
+    limit = (LONGEST_ANSWER + 1) * LETTERS_A_TOKEN
     return len(encoding.token_ids(tokenizer, row["output"][:limit]))
 
 
 def _longest_answer(tokenizer, rows: Sequence[Mapping], kind: str) -> int:
     longest = max((_answer_length(tokenizer, row) for row in rows), default=0)
-    return recipe.LONGEST_ANSWER if kind == "label" else min(longest + 8, recipe.LONGEST_ANSWER)
+    return LONGEST_ANSWER if kind == "label" else min(longest + 8, LONGEST_ANSWER)
 
 
 # ------------------------------------------------------------------------------------- splits
@@ -215,26 +219,26 @@ def _drawn(table, rows: Sequence[dict], kind: str, examples: int) -> list[dict]:
     return drawn
 
 
-def _parts(table: reading.Table, rows: Sequence[dict], kind: str, examples: int) -> dict:
+def _parts(table: Table, rows: Sequence[dict], kind: str, examples: int) -> dict:
     """Return train, validation and test, no two rows of which are near-duplicates."""
     strata = STRATA[kind]
     kept = splits.drop_near_duplicates({"train": list(rows)}, ["text"])["train"]
     if len(kept) < len(rows):
         table.notes.append(
-            f"{reading.counted(range(len(rows) - len(kept)))} left out as near-duplicates, which "
+            f"{counted(range(len(rows) - len(kept)))} left out as near-duplicates, which "
             "share 80 % of their words with another row."
         )
     if len(kept) < LEAST_ROWS:
         raise WorkbookError(
-            f"{table.name}: {reading.counted_rows(len(kept))} are left, and {LEAST_ROWS} are the "
+            f"{table.name}: {counted_rows(len(kept))} are left, and {LEAST_ROWS} are the "
             f"least to learn from and to judge by: add rows. {' '.join(table.notes)}"
         )
     if strata:
-        reading.check_labels(table, Counter(row["label"] for row in kept), ROWS_A_LABEL)
+        check_labels(table, Counter(row["label"] for row in kept), ROWS_A_LABEL)
     return _carved(table, kept, strata, examples)
 
 
-def _carved(table: reading.Table, pool: Sequence[dict], strata: list[str], examples: int) -> dict:
+def _carved(table: Table, pool: Sequence[dict], strata: list[str], examples: int) -> dict:
     sizes = {
         name: min(round(share * len(pool)), settings.pick(smoke=12, default=most, full=10 * most))
         for (name, share), most in zip(SHARES.items(), MOST_HELD_OUT.values(), strict=True)
@@ -274,7 +278,7 @@ def _datasets(parts: Mapping, example: Mapping, labels: Sequence[str]) -> datase
     return rows_module.to_datasets(parts, fields, labels)
 
 
-def _metric(table: reading.Table, counts: Counter, target: str) -> str:
+def _metric(table: Table, counts: Counter, target: str) -> str:
     if not counts:
         table.notes.append("Texts are judged by ROUGE-L, the words they share with yours in order.")
         return "rouge"
