@@ -366,9 +366,8 @@ def ask(model, tokenizer, recipe, rows):
 # %% code="show"
 tests = {name: {"answers": answer(work, test)} for name, answer in candidates.yardsticks(work).items()}
 for name in dict.fromkeys(("zero-shot", chosen)):
-    own, recipe = ways[name]
-    tests[name] = runcache.cached(f"12 test, {name}", ask, model=own, tokenizer=tokenizer, recipe=recipe,
-                                  rows=test)
+    tests[name] = runcache.cached(f"12 test, {name}", ask, model=ways[name][0], tokenizer=tokenizer,
+                                  recipe=ways[name][1], rows=test)
 test_scores = {name: work.score(test, found["answers"]) for name, found in tests.items()}
 for name, score in test_scores.items():
     print(f"{name:10} {metric} on {len(test)} test rows {score}")
@@ -508,9 +507,8 @@ def first_bar(chances, hits, wanted):
 # %%
 alone = {}
 if work.is_labels:
-    own_model, recipe = ways[chosen]
-    sure = runcache.cached(f"12 how sure, {chosen}", ask, model=own_model, tokenizer=tokenizer, recipe=recipe,
-                           rows=validation)
+    sure = runcache.cached(f"12 how sure, {chosen}", ask, model=ways[chosen][0], tokenizer=tokenizer,
+                           recipe=ways[chosen][1], rows=validation)
     hits = work.values(validation, sure["answers"])
     for wanted in (0.8, 0.9):
         bar = checks.yours(lowest_bar, first_bar)(sure["probabilities"], hits.tolist(), wanted)
@@ -637,7 +635,7 @@ is_same = all(one == other["answer"] for one, other in zip(ours, theirs, strict=
 # was tuned on four words to answer many things with one of them. It was asked for nothing else.
 
 # %%
-del plain, ways, final, own_model, model
+del plain, ways, final, model
 training.release_memory()
 saved, tokenizer = models.load(str(FOLDER))
 talk = using.Chat(saved, tokenizer, max_new_tokens=60)
