@@ -530,6 +530,7 @@ def test_the_commands_run_one_after_another(labelled, tmp_path, monkeypatch):
     arguments = ["tune", "rows.csv", "--input", "message", "--target", "team", "--method", "lora"]
     told = runner.invoke(cli.app, arguments)
     assert told.exit_code == 0, told.output
+    assert "so they are labels to choose from" in told.output.split("# rows-tuned")[0]
     assert "LoRA was chosen" in told.output and "report.html" in told.output
     told = runner.invoke(cli.app, ["predict", "rows-tuned", "rows.csv"])
     assert told.exit_code == 0 and "written to predictions.csv" in told.output

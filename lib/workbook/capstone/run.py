@@ -136,6 +136,8 @@ class Run:
             table, model, tokenizer, input, target,
             kind=options.kind, template=options.template, examples=_examples(options),
         )  # fmt: skip
+        if progress:  # before hours of work
+            print("\n".join(found.notes))
         inputs = {"model": model, "options": options, "project": _identity(found)}
         stages = len(candidates.yardsticks(found)) + len(candidates.WANTED[options.method]) + 5
         bar = tqdm(total=stages, unit="stage", disable=not progress)
