@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from transformers import GPT2Config, GPT2LMHeadModel
 from typer.testing import CliRunner
 
 from workbook import capstone, cli, encoding, metrics, models
@@ -263,6 +264,15 @@ def test_tuning_learns_and_is_there_again_at_once(labelled, tmp_path):
     assert back.steps == history.steps and back.seconds == history.seconds  # none was made anew
     answers = [how.answers(each, tokenizer, rows).probabilities for each in (model, again)]
     assert answers[0] == answers[1]
+
+
+def test_a_model_without_places_for_a_lora_is_compared_without_it():
+    shape = dict(n_embd=16, n_layer=1, n_head=2)
+    model = GPT2LMHeadModel(GPT2Config(vocab_size=50, **shape))
+    assert candidates.wanted("auto", model) == ("zero-shot", "few-shot", "full")
+    assert candidates.wanted("full", model) == ("zero-shot", "few-shot", "full")
+    with pytest.raises(WorkbookError, match="No linear layer|only torch.nn.Linear"):
+        candidates.wanted("lora", model)
 
 
 def test_merged_lora_answers_as_before(labelled, tiny_model, tiny_tokenizer, tmp_path):
