@@ -70,12 +70,13 @@ class Recipe:
 
     def _texts(self, model, tokenizer, rows: Sequence[dict]) -> "Answers":
         prompts = [self.pair({**row, "output": ""})[0] for row in rows]
-        stop = experiments.NEXT if self.shots else None  # where another example would begin
         with scoring.working_copy(model) as working:
             texts = scoring.generate(
                 working, tokenizer, prompts, max_new_tokens=self.max_new_tokens, batch_size=32,
-                prompt_style=self.prompt_style, stop=stop,
+                prompt_style=self.prompt_style,
             )  # fmt: skip
+        if self.shots:  # another example would begin there
+            texts = [text.split(experiments.NEXT)[0] for text in texts]
         return Answers(texts, None)
 
 
