@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from transformers import GPT2Config, GPT2LMHeadModel
 from typer.testing import CliRunner
 
 from workbook import capstone, cli, encoding, metrics, models
@@ -263,6 +264,15 @@ def test_tuning_learns_and_is_there_again_at_once(labelled, tmp_path):
     assert back.steps == history.steps and back.seconds == history.seconds  # none was made anew
     answers = [how.answers(each, tokenizer, rows).probabilities for each in (model, again)]
     assert answers[0] == answers[1]
+
+
+def test_a_model_without_places_for_a_lora_is_compared_without_it():
+    shape = dict(n_embd=16, n_layer=1, n_head=2)
+    model = GPT2LMHeadModel(GPT2Config(vocab_size=50, **shape))
+    assert candidates.wanted("auto", model) == ("zero-shot", "few-shot", "full")
+    assert candidates.wanted("full", model) == ("zero-shot", "few-shot", "full")
+    with pytest.raises(WorkbookError, match="No linear layer|only torch.nn.Linear"):
+        candidates.wanted("lora", model)
 
 
 def test_merged_lora_answers_as_before(labelled, tiny_model, tiny_tokenizer, tmp_path):
@@ -530,6 +540,7 @@ def test_the_commands_run_one_after_another(labelled, tmp_path, monkeypatch):
     arguments = ["tune", "rows.csv", "--input", "message", "--target", "team", "--method", "lora"]
     told = runner.invoke(cli.app, arguments)
     assert told.exit_code == 0, told.output
+    assert "so they are labels to choose from" in told.output.split("# rows-tuned")[0]
     assert "LoRA was chosen" in told.output and "report.html" in told.output
     told = runner.invoke(cli.app, ["predict", "rows-tuned", "rows.csv"])
     assert told.exit_code == 0 and "written to predictions.csv" in told.output

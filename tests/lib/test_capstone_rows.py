@@ -4,6 +4,7 @@ import json
 import random
 import time
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -335,7 +336,9 @@ def test_the_sample_is_as_its_data_sheet_says(tiny_model, tiny_tokenizer):
     sheet = (data / "README.md").read_text("utf-8").split("## Sample")[1].split("##")[0]
     for label, count in found.counts.items():
         assert f"`{label}` {count}" in sheet
-    assert not any("left out" in note for note in found.notes)
+    lengths = [len(t.split()) for part in found.splits.values() for t in part["text"]]
+    told = f"{min(lengths)} to {max(lengths)} words, {np.mean(lengths) + 1e-9:.1f} on average"
+    assert told in sheet and not any("left out" in note for note in found.notes)
 
 
 # ------------------------------------------------------------------------------ foreign languages

@@ -15,6 +15,7 @@ import numpy as np
 from .. import encoding, models, training
 from ..adaptation import lora
 from ..adaptation.additions import attached
+from ..errors import WorkbookError
 from ..tasks import baselines
 from .project import Project
 from .recipe import Recipe, with_shots
@@ -31,6 +32,21 @@ RULE = (
 OPTIONS = {"LoRA": {"lr": 1e-3}, "full": {"lr": 5e-5}}
 RANK, ALPHA = 8, 16
 MOST_SHOTS = 16
+
+
+def wanted(method: str, model) -> tuple[str, ...]:
+    """Return the ways of a method, the cheapest first; "auto" leaves out a LoRA that has no place.
+
+    Raises WorkbookError for a LoRA that is asked for and has none.
+    """
+    if "LoRA" in WANTED[method]:
+        try:
+            lora.LoRA(model, RANK, ALPHA)
+        except WorkbookError:
+            if method == "lora":
+                raise
+            return tuple(name for name in WANTED[method] if name != "LoRA")
+    return WANTED[method]
 
 
 def choose(scores: Mapping[str, float]) -> str:

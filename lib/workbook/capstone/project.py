@@ -148,8 +148,8 @@ def _kind(table: Table, values: Sequence[str], target: str, kind: str) -> str:
 def check_readable(table: Table, tokenizer, texts: Sequence[str], sample: int = 200) -> None:
     """Note where a model reads bytes; WorkbookError where it cannot read a script at all.
 
-    Tokens a letter tell: English has about one to four letters, a script that the tokenizer never
-    learned has up to three tokens, its bytes, to one letter.
+    Tokens a letter tell. SmolLM2 needs 0.24 for English, 0.36 for German and 2.1 for Korean, the
+    bytes of each letter; Gemma 3 needs 0.24, 0.23 and 0.61.
     """
     read = [text[:1000] for text in texts[:: max(1, len(texts) // sample)]]
     ids = [encoding.token_ids(tokenizer, text) for text in read]

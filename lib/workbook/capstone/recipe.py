@@ -75,8 +75,8 @@ class Recipe:
                 working, tokenizer, prompts, max_new_tokens=self.max_new_tokens, batch_size=32,
                 prompt_style=self.prompt_style,
             )  # fmt: skip
-        if self.shots:  # the answer ends where another example would begin
-            texts = [text.split(experiments.NEXT)[0].strip() for text in texts]
+        if self.shots:  # another example would begin there
+            texts = [text.split(experiments.NEXT)[0] for text in texts]
         return Answers(texts, None)
 
 

@@ -121,6 +121,7 @@ class Run:
 
     project: Project
     options: Options
+    wanted: tuple[str, ...]
     folder: Path
     bar: tqdm
     seed: int
@@ -136,11 +137,16 @@ class Run:
             table, model, tokenizer, input, target,
             kind=options.kind, template=options.template, examples=_examples(options),
         )  # fmt: skip
+        wanted = candidates.wanted(options.method, model)
+        if wanted != candidates.WANTED[options.method]:
+            found.notes.append("LoRA is left out: ours changes no layer of this kind of model.")
+        if progress:  # before hours of work
+            print("\n".join(found.notes))
         inputs = {"model": model, "options": options, "project": _identity(found)}
-        stages = len(candidates.yardsticks(found)) + len(candidates.WANTED[options.method]) + 5
+        stages = len(candidates.yardsticks(found)) + len(wanted) + 5
         bar = tqdm(total=stages, unit="stage", disable=not progress)
         key = runcache.cache_key("capstone", inputs)
-        return cls(found, options, folder, bar, settings.seed()), key
+        return cls(found, options, wanted, folder, bar, settings.seed()), key
 
     def stage(self, name: str, function: Callable[[], dict]) -> dict:
         """Return a stage's result, from the folder where it was finished before."""
@@ -159,10 +165,9 @@ class Run:
         """Return all that is measured; the test rows come last, for the chosen method."""
         judged = self._judged()
         scores = {name: self._score("validation", found) for name, found in judged.items()}
-        wanted = candidates.WANTED[self.options.method]
-        chosen = candidates.choose({n: scores[n].estimate for n in wanted})
+        chosen = candidates.choose({name: scores[name].estimate for name in self.wanted})
         if self.options.method != "auto":
-            chosen = wanted[-1]
+            chosen = self.wanted[-1]
         tests, panels = self._tests(chosen, judged)
         yardsticks = reversed(candidates.yardsticks(self.project))  # of equals the less trivial
         return {
@@ -187,7 +192,7 @@ class Run:
         }
         for name in candidates.PROMPTS:
             found[name] = self.stage(name, lambda name=name: self._prompted(name))
-        for name in candidates.WANTED[self.options.method]:
+        for name in self.wanted:
             if name in candidates.TUNED:
                 found[name] = self.stage(name, lambda name=name: self._tuned(name, found))
         return found
