@@ -231,7 +231,7 @@ def pick(scores):
 # %% check="12.2"
 checks.nb12.check_pick(pick)
 
-# %% [markdown]
+# %% [markdown] literature=true
 # <details><summary>Hint 1</summary>
 # A dict keeps its order, so the first name whose score is high enough is the cheapest one.
 # </details>
@@ -414,7 +414,7 @@ with pd.option_context("display.max_colwidth", None):
 #
 # **Difficulty:** easy. **Importance:** high. **Minutes:** 8.
 
-# %% [markdown] slide="notes"
+# %% [markdown] slide="notes" literature=true
 # The standard error is the root of variance over rows. Set 1.96 of them equal to the gain, and solve for
 # the rows. Halving the gain takes four times as many.
 
@@ -431,7 +431,7 @@ def needed_rows(gain, differing):
 # %% check="12.3"
 checks.nb12.check_needed_rows(needed_rows)
 
-# %% [markdown]
+# %% [markdown] literature=true
 # <details><summary>Hint 1</summary>
 # 1.96 · sqrt(variance / rows) = gain. Square both sides.
 # </details>
@@ -455,7 +455,7 @@ for other in gains:
     print(f"{chosen} minus {other}: {gain:+.2f}; to see a difference of that size takes {told}")
 print({f"gain {gain}": counted(gain, 0.3) for gain in (0.2, 0.1, 0.05, 0.02)})
 
-# %% [markdown] claims=["measured['rows_for']['0.2'] < 40", "measured['rows_for']['0.02'] > 2800"]
+# %% [markdown] literature=true claims=["measured['rows_for']['0.2'] < 40", "measured['rows_for']['0.02'] > 2800"]
 # Fewer than 40 rows show a gain of 0.2, and more than 2,800 are needed for 0.02. So a test of sixty rows
 # is good for large differences alone, and the report says so.
 
@@ -470,7 +470,7 @@ print({f"gain {gain}": counted(gain, 0.3) for gain in (0.2, 0.1, 0.05, 0.02)})
 # **Difficulty:** medium. **Importance:** medium. **Minutes:** 10. Return the lowest of the chances at or
 # above which at least the share `wanted` of the answers is right.
 
-# %% [markdown] slide="notes"
+# %% [markdown] slide="notes" literature=true
 # The chance is the probability of the chosen label among the labels. It need not be honest: a model that
 # was tuned for long is sure of its mistakes too. That is why the bar is measured and not set to 0.9.
 
@@ -521,7 +521,7 @@ if work.is_labels:
         print(f"{wanted} wanted: bar {bar:.2f}; of {len(test)} test rows it answers {kept.sum()} alone, "
               f"{int(values[kept].sum())} of them right")
 
-# %% [markdown] slide="slide" minutes=4
+# %% [markdown] slide="slide" minutes=4 claims=["measured['margin'] == 0.05"]
 # ## What did it forget?
 #
 # Two abilities that have nothing to do with your rows, as in notebook 04: names found in a sentence, and
