@@ -56,7 +56,7 @@ from workbook.errors import WorkbookError
 # read, and the column that is answered. Forty rows are the least, some hundreds are better.
 
 # %% [markdown] slide="notes"
-# Sixty rows of each department, written for this course. Let the room sort three messages by hand first.
+# About sixty rows of each department, written for this course. Let the room sort three messages by hand first.
 # They will disagree on one of them: that is the ceiling of any model, and worth a minute.
 
 # %%
