@@ -721,8 +721,9 @@ predictions
 # %% [markdown] slide="slide" minutes=5
 # ## Two finished projects
 #
-# Both were made by `workbook tune`, with two passes, and are recorded: *departments*, the sample, with full
-# tuning beside LoRA, and *summaries*, texts as answers: `data/dialogue.jsonl`, a sentence for a conversation.
+# `results.json` of any folder can be laid beside that of another. Below yours stand two that `workbook tune`
+# made with two passes, recorded: *departments*, the sample again, with full tuning; and *summaries*, where the
+# answers are texts: a sentence for each conversation in `data/dialogue.jsonl`, by LoRA.
 
 # %% [markdown] slide="notes"
 # Before you scroll: for which of the two should tuning help more? In the first, the model has to learn
@@ -730,22 +731,26 @@ predictions
 
 # %%
 place = settings.notebooks_dir() / "recorded" / "projects"
-projects = {name: json.loads((place / f"12_{name}.json").read_text("utf-8")) for name in ("departments", "summaries")}
-for name, each in projects.items():
+projects = {path.stem[3:]: json.loads(path.read_text("utf-8")) for path in sorted(place.glob("12_*.json"))}
+own = json.loads((FOLDER / "results.json").read_text("utf-8"))
+for name, each in {"yours": own, **projects}.items():
     both = {"validation": each["validation_scores"], "test": each["test_scores"]}
-    shown = pd.DataFrame({part: {k: str(metrics.Interval(*score)) for k, score in found.items()}
+    shown = pd.DataFrame({part: {way: str(metrics.Interval(*score)) for way, score in found.items()}
                           for part, found in both.items()}).fillna("not asked")
     print(f"{name}: {each['metric']}, {each['rows']}, chosen: {each['chosen']}")
     display(shown.loc[list(each["validation_scores"])])
 
 # %%
-texts = projects["summaries"]
 pd.set_option("display.max_colwidth", None)
-pd.DataFrame({"in the file": texts["truth"]["test"][:3], **{
-    name: texts["test"][name]["answers"][:3] for name in dict.fromkeys(("zero-shot", texts["chosen"]))}})
+for each in projects.values():
+    if not each["labels"]:
+        both = {way: each["test"][way]["answers"][:3] for way in ("zero-shot", each["chosen"])}
+        display(pd.DataFrame({"in the file": each["truth"]["test"][:3], **both}))
 
 # %% [markdown]
-# PROJECTS
+# In *departments*, compare the distance between LoRA and full tuning with the width of their intervals. In
+# *summaries*, read what tuning changed: length and form, or also what is said? ROUGE-L counts shared words,
+# and cannot tell whether a sentence is true.
 
 # %% [markdown] slide="slide" minutes=5
 # ## A rubric for your own project
