@@ -748,9 +748,8 @@ for each in projects.values():
         display(pd.DataFrame({"in the file": each["truth"]["test"][:3], **both}))
 
 # %% [markdown]
-# In *departments*, compare the distance between LoRA and full tuning with the width of their intervals. In
-# *summaries*, read what tuning changed: length and form, or also what is said? ROUGE-L counts shared words,
-# and cannot tell whether a sentence is true.
+# Is the distance between LoRA and full tuning wider than their intervals? And what did tuning change in the
+# sentences: length and form, or also what is said? ROUGE-L counts shared words, not truth.
 
 # %% [markdown] slide="slide" minutes=5
 # ## A rubric for your own project
