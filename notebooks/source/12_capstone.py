@@ -554,9 +554,9 @@ change = metrics.paired_interval(*(abilities.composite(grades[name]) for name in
 is_kept = -abilities.MARGIN < change.low and change.high < abilities.MARGIN
 print(f"both together, after minus before: {report.signed(change)}; within {abilities.MARGIN}: {is_kept}")
 
-# %% [markdown] claims=["measured['margin'] == 0.05"]
-# With so few questions the interval is wider than 0.05 to each side, unless nearly every answer stays as
-# it was.
+# %% [markdown] claims=["measured['ability_change'][2] < -0.05"]
+# In this run tuning lost more than 0.05: on these questions the whole interval lies below that. A model that
+# is tuned on four answers gives them elsewhere too. Notebook 05 has the remedies.
 #
 # **Decide:** would you put this model to work? You have the test score, the best yardstick, the bar, and
 # what was forgotten. Decide before you open the discussion.
@@ -644,7 +644,8 @@ is_same = all(one == other["answer"] for one, other in zip(ours, theirs, strict=
 
 # %% [markdown] slide="notes"
 # Take requests from the room: a message for the shop, then something else altogether. Expect a model that
-# was tuned on four words to answer many things with one of them. It was asked for nothing else.
+# was tuned on four words to answer many things with one of them. When we ran
+# it, the capital of France was a department.
 
 # %%
 del plain, ways, final, model
