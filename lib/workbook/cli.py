@@ -1,4 +1,4 @@
-"""The command `workbook`: check, fetch, open, reset, run, build, present, measure, evaluate."""
+"""The command `workbook`: what can be done in a terminal, the course and one's own models."""
 
 import io
 import os
@@ -227,6 +227,73 @@ def evaluate(
         if out:  # after each benchmark, since the next may take hours
             report.write(out, found)
     Console().print(report.comparison(found, other) if other else report.table(found))
+
+
+@app.command()
+def tune(
+    rows: Annotated[Path, typer.Argument(help="Your .csv, .tsv, .jsonl or .parquet file.")],
+    input: Annotated[str, typer.Option(help="The column that is read.")],
+    target: Annotated[str, typer.Option(help="The column that is answered: labels or texts.")],
+    out: Annotated[
+        Path | None, typer.Option(help="The folder to be made; else FILE-tuned beside it.")
+    ] = None,
+    method: Annotated[
+        str, typer.Option(help="auto compares all and a rule decides; lora or full decide.")
+    ] = "auto",
+    kind: Annotated[
+        str, typer.Option(help="label: answers are chosen; text: they are written.")
+    ] = "auto",
+    template: Annotated[
+        str | None,
+        typer.Option(help="A wording of ours, a promptsource .yaml, or '{{text}} Department?'."),
+    ] = None,
+    encoding: Annotated[str | None, typer.Option(help="Of the file, such as cp949.")] = None,
+    examples: Annotated[int, typer.Option(help="The most rows to learn from.")] = 500,
+    epochs: Annotated[int, typer.Option(help="The most passes over them.")] = 3,
+    model: Annotated[
+        str | None, typer.Option(help="A local folder, a hub id or base; else the default model.")
+    ] = None,
+) -> None:
+    """Compare methods on your own rows and make a folder with the best model and a report.
+
+    A kill or Ctrl-C loses nothing that was finished: the same command goes on.
+    """
+    out = out or rows.with_name(f"{rows.stem}-tuned")
+    options = dict(
+        method=method, kind=kind, template=template, encoding=encoding, examples=examples,
+        epochs=epochs, model=model,
+    )  # fmt: skip
+    try:
+        from . import capstone
+
+        capstone.tune(rows, input, target, out, **options)
+    except KeyboardInterrupt:
+        print("\nStopped. What was finished is kept: the same command goes on from there.")
+        raise typer.Exit(130) from None
+    print((out / "report.md").read_text(encoding="utf-8"))
+    print(f"All of this with figures: {out / 'report.html'}")
+
+
+@app.command()
+def chat(folder: Annotated[Path, typer.Argument(help="A folder that `tune` made.")]) -> None:
+    """Talk to a model of yours in the terminal."""
+    from . import capstone
+
+    capstone.chat(folder)
+
+
+@app.command()
+def predict(
+    folder: Annotated[Path, typer.Argument(help="A folder that `tune` made.")],
+    rows: Annotated[Path, typer.Argument(help="A file with the same input column.")],
+    out: Annotated[Path, typer.Option(help="The file to be made.")] = Path("predictions.csv"),
+    encoding: Annotated[str | None, typer.Option(help="Of your file, such as cp949.")] = None,
+) -> None:
+    """Answer the rows of a file with a model of yours, and write them as CSV."""
+    from . import capstone
+
+    print(capstone.predict(folder, rows, out, encoding=encoding))
+    print(f"written to {out}")
 
 
 @app.command()

@@ -326,6 +326,21 @@ def _render(tokenizer, *contents: str, **options) -> str:
     return text
 
 
+def own_template(tokenizer) -> str:
+    """Return a chat template that writes what models read here: no default system message.
+
+    Where the tokenizer's own writes none, it is that one. Raises WorkbookError where there is none.
+    """
+    _render(tokenizer, _USER)
+    template = tokenizer.chat_template
+    opening = [{"role": "user", "content": _USER}]
+    if tokenizer.apply_chat_template(opening, tokenize=False) == _render(tokenizer, _USER):
+        return template
+    start = "<|im_start|>user"
+    cut = f"whole[whole.index('{start}'):] if messages[0]['role'] != 'system' else whole"
+    return f"{{% set whole %}}{template.removesuffix(chr(10))}{{% endset %}}{{{{ {cut} }}}}"
+
+
 def _prompt_parts(tokenizer, prompt: str, prompt_style: str) -> tuple[str, str, str]:
     """Return what is before the prompt, the prompt, and what is between it and the completion."""
     if prompt_style == "plain":

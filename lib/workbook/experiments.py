@@ -256,13 +256,10 @@ def bag_of_words(task: str, rows: Sequence[dict], n: int, seed: int, strength: f
     Single words and pairs count; `strength` is scikit-learn's C, high for little regularization.
     """
     # Imported here because it takes seconds, and most readers of this module do not need it.
-    from sklearn.feature_extraction.text import TfidfVectorizer
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline
+    from .tasks import baselines
 
     train = tasks.draw(load_task(task).splits["train"], n, seed=seed)
-    words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
-    model = make_pipeline(words, LogisticRegression(C=strength, max_iter=1000))
+    model = baselines.word_model(strength)
     model.fit(train["text"], train["label"])
     return judged(task, rows, model.predict([row["text"] for row in rows]))
 

@@ -64,6 +64,11 @@ def show(fig: Figure, alt: str) -> None:
     display(data, metadata=metadata, raw=True)
 
 
+def as_html(fig: Figure, alt: str) -> str:
+    """Return a figure as an HTML image with its data and alternative text; errors as `show`."""
+    return _mimebundle(fig, alt)[0]["text/html"]
+
+
 class LiveLosses:
     """Draws the training loss while `fit` runs (pass it as `on_step`), at most every two seconds.
 

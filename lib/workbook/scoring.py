@@ -439,7 +439,7 @@ def generate(
     if temperature > 0:
         sampling = dict(do_sample=True, temperature=temperature, top_p=top_p, top_k=0)
         torch.manual_seed(seed)
-    ends = _stop_ids(model, tokenizer, prompt_style)
+    ends = stop_ids(model, tokenizer, prompt_style)
     config = GenerationConfig(
         max_new_tokens=max_new_tokens, eos_token_id=ends, pad_token_id=ends[0], **sampling
     )
@@ -452,7 +452,7 @@ def generate(
     return texts
 
 
-def _stop_ids(model, tokenizer, prompt_style: str) -> list[int]:
+def stop_ids(model, tokenizer, prompt_style: str) -> list[int]:
     """Return each token that ends a text: the template's, the tokenizer's, the model's own."""
     own = model.generation_config.eos_token_id
     own = own if isinstance(own, list) else [own]

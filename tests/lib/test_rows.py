@@ -56,7 +56,7 @@ def test_formats_are_read_alike(tmp_path):
         ("a.csv", b'text,label\ngood,1\n"bad" one,2\n', r"a\.csv:3: .*mend the quotes"),
         ("a.csv", b'text,label\n"good,1\n', r"a\.csv:2: .*mend the quotes"),
         ("a.parquet", b"no parquet", r"a\.parquet cannot be read"),
-        ("a.txt", b"hello", r"a\.txt: only \.jsonl, \.csv, \.parquet"),
+        ("a.txt", b"hello", r"a\.txt: only \.jsonl, \.csv, \.tsv, \.parquet"),
     ],
 )
 def test_unreadable_files_are_named(tmp_path, name, content, message):

@@ -58,9 +58,9 @@ def load_task(
     """Return a task of the registry (`data/tasks.yaml`), a hub dataset, or a file of your own.
 
     `name` is a registered name or a hub id ("owner/name", "owner/name:config"). `path` is a
-    .jsonl, .csv or .parquet file, or {split: file}, to be read in place of the task's own rows;
-    then `name` may be new: columns `text` and `label` make a classification task. `columns` renames
-    those of the file, as in {"review": "text"}.
+    .jsonl, .csv, .tsv or .parquet file, or {split: file}, to be read in place of the task's own
+    rows; then `name` may be new: columns `text` and `label` make a classification task. `columns`
+    renames those of the file, as in {"review": "text"}.
     No row is a near-duplicate of another, published test splits apart, which stay as they are.
     Raises WorkbookError for an unknown task, a malformed row (file and line), no connection.
     """

@@ -117,6 +117,19 @@ def _n_grams(task: Task, rows: Sequence[dict]) -> list[int]:
     return model.predict([_inputs(row) for row in rows]).tolist()
 
 
+def word_vectors() -> TfidfVectorizer:
+    """Return what weighs single words and pairs of them by TF-IDF."""
+    return TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
+
+
+def word_model(strength: float):
+    """Return logistic regression on `word_vectors`; `strength` is scikit-learn's C.
+
+    It is high for little regularization.
+    """
+    return make_pipeline(word_vectors(), LogisticRegression(C=strength, max_iter=1000))
+
+
 def _inputs(row: dict) -> str:
     keys = [key for key in ("premise", "hypothesis", "text") if key in row]
     return " | ".join(row[key] for key in keys)

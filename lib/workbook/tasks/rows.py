@@ -16,6 +16,7 @@ import pyarrow.parquet
 from ..errors import WorkbookError
 
 MOST = 2**63
+LONGEST_CELL = 2**31 - 1  # characters; what csv reads by itself ends at 131,072
 DEEPEST = 32  # lists and objects in each other; the library that stores them knows about 60
 
 
@@ -63,17 +64,17 @@ DTYPES |= {"integer": "int64", "tag": "int64"}
 Located = tuple[str, dict]
 
 
-def read_file(path: Path) -> list[Located]:
-    """Return the located rows of a .jsonl, .csv or .parquet file.
+def read_file(path: Path, encoding: str = "utf-8-sig") -> list[Located]:
+    """Return the located rows of a .jsonl, .csv, .tsv or .parquet file.
 
     Raises WorkbookError naming the file, and the line where one is malformed.
     """
-    readers = {".jsonl": _read_jsonl, ".csv": _read_csv, ".parquet": _read_parquet}
-    if path.suffix not in readers:
-        raise WorkbookError(f"{path.name}: only {', '.join(readers)} are read, so convert it.")
+    suffix = path.suffix.lower()
+    if suffix not in READERS:
+        raise WorkbookError(f"{path.name}: only {', '.join(READERS)} are read, so convert it.")
     try:
-        rows = list(readers[path.suffix](path))
-    except (OSError, UnicodeDecodeError, pyarrow.ArrowInvalid) as error:
+        rows = list(READERS[suffix](path, encoding))
+    except (OSError, UnicodeError, pyarrow.ArrowInvalid) as error:
         reason = " ".join(str(error).split())  # Arrow's has many lines
         raise WorkbookError(f"{path.name} cannot be read, so check it: {reason}.") from error
     if not rows:
@@ -81,9 +82,9 @@ def read_file(path: Path) -> list[Located]:
     return rows
 
 
-def _read_jsonl(path: Path) -> Iterator[Located]:
+def _read_jsonl(path: Path, encoding: str) -> Iterator[Located]:
     # Not splitlines: it also breaks at characters that may stand inside a JSON text.
-    for number, line in enumerate(path.read_text(encoding="utf-8-sig").split("\n"), 1):
+    for number, line in enumerate(path.read_text(encoding).split("\n"), 1):
         if line.strip():
             yield f"{path.name}:{number}", _parsed(line, f"{path.name}:{number}")
 
@@ -111,17 +112,18 @@ def unique(pairs: Sequence[tuple[str, object]], where: str) -> dict:
     return dict(pairs)
 
 
-def _delimiter(header: str) -> str:
+def delimiter(header: str) -> str:
     """Return what separates the columns: the comma, or what some spreadsheets write."""
     outside = re.sub(r'"[^"]*"', "", header)
     return max(",;\t|", key=outside.count)  # the first of equals
 
 
-def _read_csv(path: Path) -> Iterator[Located]:
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        delimiter = _delimiter(file.readline())
+def _read_csv(path: Path, encoding: str) -> Iterator[Located]:
+    csv.field_size_limit(LONGEST_CELL)
+    with path.open(encoding=encoding, newline="") as file:
+        between = delimiter(file.readline())
         file.seek(0)
-        reader = csv.DictReader(file, strict=True, delimiter=delimiter)
+        reader = csv.DictReader(file, strict=True, delimiter=between)
         try:
             yield from _csv_rows(reader, path.name)
         except csv.Error as error:
@@ -139,9 +141,12 @@ def _csv_rows(reader: csv.DictReader, name: str) -> Iterator[Located]:
         yield where, row
 
 
-def _read_parquet(path: Path) -> Iterator[Located]:
+def _read_parquet(path: Path, encoding: str) -> Iterator[Located]:
     for number, row in enumerate(pyarrow.parquet.read_table(path).to_pylist(), 1):
         yield f"{path.name}:{number}", row
+
+
+READERS = {".jsonl": _read_jsonl, ".csv": _read_csv, ".tsv": _read_csv, ".parquet": _read_parquet}
 
 
 def load_hub(name: str, config: str | None, revision: str | None) -> datasets.DatasetDict:

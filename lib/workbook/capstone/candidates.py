@@ -1,0 +1,176 @@
+"""What is compared: answers that cost no model, prompts, LoRA and full tuning, and the rule.
+
+Notebook 10's order, cheapest first. Rates and rank are those that the course's sweeps chose; they
+are not searched here.
+"""
+
+import dataclasses
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from .. import encoding, models, training
+from ..adaptation import lora
+from ..adaptation.additions import attached
+from ..errors import WorkbookError
+from ..tasks import baselines
+from .project import Project
+from .recipe import Recipe, with_shots
+
+PROMPTS, TUNED = ("zero-shot", "few-shot"), ("LoRA", "full")
+BY_COST = (*PROMPTS, *TUNED)
+WANTED = {"auto": BY_COST, "lora": (*PROMPTS, "LoRA"), "full": (*PROMPTS, "full")}
+MARGIN = 0.02
+RULE = (
+    "The best score on the validation rows wins; among those that are within "
+    f"{MARGIN} of it, the cheapest: first the prompt, then the prompt with solved examples, then "
+    "LoRA, then full tuning."
+)
+OPTIONS = {"LoRA": {"lr": 1e-3}, "full": {"lr": 5e-5}}
+RANK, ALPHA = 8, 16
+MOST_SHOTS = 16
+
+
+def wanted(method: str, model) -> tuple[str, ...]:
+    """Return the ways of a method, the cheapest first; "auto" leaves out a LoRA that has no place.
+
+    Raises WorkbookError for a LoRA that is asked for and has none.
+    """
+    if "LoRA" in WANTED[method]:
+        try:
+            lora.LoRA(model, RANK, ALPHA)
+        except WorkbookError:
+            if method == "lora":
+                raise
+            return tuple(name for name in WANTED[method] if name != "LoRA")
+    return WANTED[method]
+
+
+def choose(scores: Mapping[str, float]) -> str:
+    """Return the method that RULE picks, from validation scores by method."""
+    enough = max(scores.values()) - MARGIN - 1e-9
+    return next(name for name in BY_COST if scores.get(name, -1.0) >= enough)
+
+
+# ------------------------------------------------------------------ what costs no model: yardsticks
+
+
+def yardsticks(project: Project) -> dict[str, Callable[[Project, Sequence[dict]], list]]:
+    """Return what a model should beat, by name: functions of the project and rows to answer."""
+    if project.is_labels:
+        return {"constant": _commonest, "TF-IDF": _word_counts}
+    return {"constant": _most_alike, "copy": _copies, "nearest": _nearest}
+
+
+def _commonest(project: Project, rows: Sequence[dict]) -> list[int]:
+    [(label, _)] = Counter(project.splits["train"]["label"]).most_common(1)
+    return [label] * len(rows)
+
+
+def _word_counts(project: Project, rows: Sequence[dict]) -> list[int]:
+    """Return the labels that logistic regression on TF-IDF gives."""
+    train = project.splits["train"]
+    model = baselines.word_model(strength=10.0)
+    model.fit(train["text"], train["label"])
+    return model.predict([row["text"] for row in rows]).tolist()
+
+
+def _most_alike(project: Project, rows: Sequence[dict]) -> list[str]:
+    """Return the training answer that shares most with the others."""
+    sample = list(project.splits["train"].select(range(min(40, len(project.splits["train"])))))
+    tried = dict.fromkeys(row["output"] for row in sample[:20])
+    best = max(tried, key=lambda text: project.values(sample, [text] * len(sample)).mean())
+    return [best] * len(rows)
+
+
+def _copies(project: Project, rows: Sequence[dict]) -> list[str]:
+    return [row["text"] for row in rows]
+
+
+def _nearest(project: Project, rows: Sequence[dict]) -> list[str]:
+    """Return the answer to the training input that shares most words, weighted by TF-IDF."""
+    train = project.splits["train"]
+    vectors = baselines.word_vectors()
+    known = vectors.fit_transform(train["text"])
+    alike = vectors.transform([row["text"] for row in rows]) @ known.T
+    return [train["output"][int(i)] for i in np.asarray(alike.argmax(axis=1)).ravel()]
+
+
+# ------------------------------------------------------------------------------------------ prompts
+
+
+def zero_shot(project: Project) -> dict[str, Recipe]:
+    """Return the prompts without examples that are tried, by name."""
+    return _calibrations({recipe.template.name: recipe for recipe in project.recipes})
+
+
+def few_shot(project: Project, model, tokenizer, seed: int) -> dict[str, Recipe]:
+    """Return the prompts with solved examples that are tried, by name."""
+    n = min(MOST_SHOTS, max(4, 2 * len(project.recipes[0].labels))) if project.is_labels else 3
+    train = project.splits["train"]
+    shown = [with_shots(each, model, tokenizer, train, n, seed) for each in project.recipes]
+    return _calibrations({f"{r.template.name}, {len(r.shots)} examples": r for r in shown})
+
+
+def _calibrations(recipes: Mapping[str, Recipe]) -> dict[str, Recipe]:
+    """Return the recipes, and of those for labels the calibrated ones too."""
+    calibrated = {
+        f"{name}, calibrated": dataclasses.replace(recipe, calibrated=True)
+        for name, recipe in recipes.items()
+        if recipe.kind == "label"
+    }
+    return {**recipes, **calibrated}
+
+
+def judge(project: Project, model, tokenizer, recipes: Mapping[str, Recipe]) -> dict:
+    """Return the best of some recipes on the validation rows: its name, answers and seconds a row.
+
+    `tried` holds the score of each.
+    """
+    rows, found = list(project.splits["validation"]), {}
+    for name, recipe in recipes.items():
+        start = time.perf_counter()
+        values = recipe.answers(model, tokenizer, rows).values
+        seconds = (time.perf_counter() - start) / len(rows)
+        found[name] = {"recipe": name, "answers": values, "seconds_an_answer": seconds}
+    tried = {n: project.score(rows, each["answers"]).estimate for n, each in found.items()}
+    return {**found[max(tried, key=tried.get)], "tried": tried}
+
+
+# ------------------------------------------------------------------------------------------- tuning
+
+
+def tune(
+    project: Project, method: str, recipe: Recipe, model, tokenizer, *, epochs: int, seed: int,
+    checkpoint: Path, progress: bool = True,
+) -> tuple[training.History, int]:  # fmt: skip
+    """Tune the model and return the history and the number of weights that learned.
+
+    The model is the tuned one afterwards: a LoRA is merged into it. A run that the folder
+    `checkpoint` holds goes on, a finished one is there at once.
+    """
+    train, validation = (
+        [_encoded(tokenizer, recipe, row, model) for row in project.splits[split]]
+        for split in ("train", "validation")
+    )
+    options = dict(
+        epochs=epochs, seed=seed, validation=validation, patience=1, checkpoint=checkpoint,
+        progress=progress, save_steps=25, **OPTIONS[method],
+    )  # fmt: skip
+    if method == "full":
+        history = training.fit(model, train, **options)
+        return history, models.count_parameters(model).trainable
+    addition = lora.LoRA(model, RANK, ALPHA, seed=seed)
+    with attached(model, addition):
+        count = models.count_parameters(model).trainable
+        history = training.fit(model, train, **options)
+    lora.merge(model, addition)
+    return history, count
+
+
+def _encoded(tokenizer, recipe: Recipe, row: Mapping, model) -> dict:
+    limit = int(min(1024, models.context_length(model)))
+    return encoding.encode(tokenizer, *recipe.pair(row), max_length=limit, truncate=True)

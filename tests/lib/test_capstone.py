@@ -1,0 +1,568 @@
+"""From a file to a folder with a model, a card and a report, on tiny random models."""
+
+import base64
+import csv
+import errno
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import types
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import GPT2Config, GPT2LMHeadModel
+from typer.testing import CliRunner
+
+from workbook import capstone, cli, encoding, metrics, models
+from workbook.assets import base
+from workbook.capstone import candidates, project, reading, recipe, run, saving, using
+from workbook.errors import WorkbookError
+
+WORDS = {
+    "billing": "invoice paid charge refund card euros bank price".split(),
+    "delivery": "parcel courier late street box door driver map".split(),
+    "account": "password login email name settings reset code page".split(),
+}
+NAMES = "Ada Ben Cleo Dan Eve Finn Gus Hal Ida Jan Kim Lou Max Nia Oda Pia Ray Sue Tom Uma".split()
+
+
+def messages(n=60, labels=WORDS):
+    """Return n rows, each with words of its label and no two alike."""
+    draw = random.Random(0)
+    rows = []
+    for i in range(n):
+        label = list(labels)[i % len(labels)]
+        words = draw.sample(labels[label], 4) + draw.sample(NAMES, 4)
+        rows.append({"message": " ".join(words), "team": label})
+    return rows
+
+
+def write(path, rows, **options):
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]), **options)
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+@pytest.fixture
+def tiny(tmp_path, tiny_model, tiny_tokenizer, monkeypatch, cache):
+    """The folder of a tiny model, which is the one that commands load."""
+    folder = tmp_path / "tiny"
+    tiny_model.save_pretrained(folder)
+    tiny_tokenizer.save_pretrained(folder)
+    monkeypatch.setenv("WORKBOOK_MODEL", str(folder))
+    monkeypatch.setenv("WORKBOOK_SCALE", "smoke")
+    return folder
+
+
+@pytest.fixture
+def labelled(tmp_path, tiny):
+    """A file of sixty messages with three labels."""
+    return write(tmp_path / "rows.csv", messages())
+
+
+def tune(path, out, target="team", **options):
+    return capstone.tune(path, "message", target, out, progress=False, **options)
+
+
+def logits_in_a_new_process(folder, ids):
+    """Return what plain transformers computes, where nothing of this library is imported."""
+    code = (
+        "import json, sys, torch\n"
+        "from transformers import AutoModelForCausalLM, AutoTokenizer\n"
+        "model = AutoModelForCausalLM.from_pretrained(sys.argv[1])\n"
+        "tokenizer = AutoTokenizer.from_pretrained(sys.argv[1])\n"
+        "messages = [{'role': 'user', 'content': sys.argv[2]}]\n"
+        "ids = tokenizer.apply_chat_template(messages, add_generation_prompt=True,\n"
+        "                                    return_dict=False)\n"
+        "with torch.inference_mode():\n"
+        "    logits = model(torch.tensor([ids])).logits\n"
+        "assert not any(name.startswith('workbook') for name in sys.modules)\n"
+        "print(json.dumps({'ids': ids, 'logits': logits[0, -1].tolist(),\n"
+        "                  'max': model.generation_config.max_new_tokens,\n"
+        "                  'ends': model.generation_config.eos_token_id}))\n"
+    )
+    told = subprocess.run(
+        [sys.executable, "-c", code, str(folder), ids],
+        capture_output=True, text=True, check=True, env={**os.environ, "PYTHONPATH": ""},
+    )  # fmt: skip
+    return json.loads(told.stdout)
+
+
+KILLED = """
+import os, signal, sys
+from workbook import capstone, training
+original, count = training.Trainer.step, 0
+def step(self, batches):
+    global count
+    count += 1
+    if count == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return original(self, batches)
+training.Trainer.step = step
+capstone.tune(sys.argv[1], "message", "team", sys.argv[2], method="full", progress=False)
+"""
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on_and_plain_transformers_gives_its_logits(labelled, tmp_path):
+    out = tmp_path / "out"
+    command = [sys.executable, "-c", KILLED, str(labelled), str(out)]
+    assert subprocess.run(command, capture_output=True).returncode == -signal.SIGKILL
+    assert not out.exists() and (tmp_path / "out.unfinished" / "zero-shot.json").exists()
+    tune(labelled, out, method="full")
+    assert not (tmp_path / "out.unfinished").exists()
+    check_equal_logits(out)
+    tuned, _ = models.load(str(out))
+    never_killed, tokenizer = models.load()
+    found = project.prepare(
+        reading.read(labelled), never_killed, tokenizer, "message", "team", examples=16
+    )
+    how = next(each for each in found.recipes if each.template == recipe.read(out).template)
+    options = {"epochs": 1, "seed": 0, "checkpoint": tmp_path / "c", "progress": False}
+    candidates.tune(found, "full", how, never_killed, tokenizer, **options)
+    pairs = zip(tuned.parameters(), never_killed.parameters(), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
+
+
+def check_equal_logits(out):
+    """Check that plain transformers, in a new process, reads and computes what we do."""
+    how = recipe.read(out)
+    prompt, _ = how.pair({"text": "invoice late", "message": "invoice late", "label": 0})
+    model, tokenizer = models.load(str(out))
+    ids = encoding.prompt_ids(tokenizer, prompt)
+    with torch.inference_mode():
+        ours = model(torch.tensor([ids])).logits[0, -1]
+    told = logits_in_a_new_process(out, prompt)
+    assert told["ids"] == ids
+    assert torch.equal(torch.tensor(told["logits"]), ours)
+    assert tokenizer.convert_tokens_to_ids("<|im_end|>") in told["ends"]
+
+
+@pytest.mark.slow
+def test_auto_compares_everything_and_leaves_one_whole_folder(labelled, tmp_path):
+    out = tune(labelled, tmp_path / "out")
+    assert {path.name for path in tmp_path.iterdir()} >= {"out", "rows.csv"}
+    assert not (tmp_path / "out.unfinished").exists()
+    found = json.loads((out / "results.json").read_text("utf-8"))
+    assert list(found["validation"]) == [
+        "constant",
+        "TF-IDF",
+        "zero-shot",
+        "few-shot",
+        "LoRA",
+        "full",
+    ]
+    scores = {name: score[0] for name, score in found["validation_scores"].items()}
+    assert found["chosen"] == candidates.choose({n: scores[n] for n in candidates.BY_COST})
+    assert scores["TF-IDF"] > 0.8 > 0.5 > scores["constant"]  # the words tell the label
+    assert set(found["test"]) == {"constant", "TF-IDF", "zero-shot", found["chosen"]}
+    truth = np.array(found["truth"]["test"])
+    hits = int(np.sum(truth == found["test"][found["chosen"]]["answers"]))
+    score = found["test_scores"][found["chosen"]]
+    assert score == pytest.approx(list(metrics.wilson(hits, len(truth))))
+    report = (out / "report.md").read_text("utf-8")
+    told = report.replace("\u00a0", " ")
+    assert str(metrics.Interval(*score)) in told and "rows.csv was read as UTF-8" in report
+    page = (out / "report.html").read_text("utf-8")
+    images = re.findall(r'<img src="data:image/png;base64,([^"]+)" alt="([^"]+)"', page)
+    assert len(images) >= 2 and all(len(alt) > 40 for _, alt in images)
+    assert all(base64.b64decode(data).startswith(b"\x89PNG") for data, _ in images)
+    assert not re.findall(r'(?:src|href)="(?!data:)', page)  # opens from any disk
+    card = (out / "README.md").read_text("utf-8")
+    assert card.startswith("---\n") and "library_name: transformers" in card
+    assert "look it up before you pass" in card  # the tiny model's licence is nowhere
+
+
+def mark_as_made_from_the_base_model(folder):
+    """Make a folder look like one whose weights fall under the base model's terms."""
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {base.MARK: base.MODIFIED}))
+    for name in (base.TERMS_FILE, base.NOTICE_FILE):
+        (folder / name).write_text("terms")
+
+
+@pytest.mark.slow
+def test_texts_are_written_and_judged_by_shared_words(tmp_path, tiny):
+    mark_as_made_from_the_base_model(tiny)
+    rows = [{**row, "reply": f"We write to {row['message'].split()[-1]}."} for row in messages()]
+    out = tune(write(tmp_path / "rows.csv", rows), tmp_path / "out", target="reply", method="lora")
+    found = json.loads((out / "results.json").read_text("utf-8"))
+    assert found["metric"] == "rouge" and found["chosen"] == "LoRA"
+    assert list(found["test"]) == ["constant", "copy", "nearest", "zero-shot", "LoRA"]
+    assert found["test_scores"]["constant"][0] > 0.5  # "We write to" is in every reply
+    report = (out / "report.md").read_text("utf-8")
+    assert "so they are texts to write" in report and "Token F1" in report
+    assert (out / base.TERMS_FILE).read_text() == (out / base.NOTICE_FILE).read_text() == "terms"
+    assert base.MARK in (out / "config.json").read_text()
+    assert base.TERMS_FILE in (out / "README.md").read_text("utf-8")
+    told = capstone.predict(out, tmp_path / "rows.csv", tmp_path / "p.csv", progress=False)
+    assert "60 rows answered." in told
+
+
+SYSTEM = (
+    "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}"
+    "{{ '<|im_start|>system\nYou are helpful<|im_end|>\n' }}{% endif %}"
+    "{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}\n"
+)
+
+
+def test_the_saved_template_writes_what_was_tuned(tiny_tokenizer):
+    tiny_tokenizer.chat_template = SYSTEM
+    tuned = encoding.format_prompt(tiny_tokenizer, "Is it good?")
+    own = encoding.own_template(tiny_tokenizer)
+    tiny_tokenizer.chat_template = own
+    turns = [("user", "Is it good?"), ("assistant", "yes"), ("user", "And that?")]
+    messages = [{"role": role, "content": content} for role, content in turns]
+
+    def written(some):
+        return tiny_tokenizer.apply_chat_template(some, tokenize=False, add_generation_prompt=True)
+
+    assert written(messages[:1]) == tuned == encoding.format_prompt(tiny_tokenizer, "Is it good?")
+    assert written(messages).startswith(tuned) and "system" not in written(messages)
+    system = [{"role": "system", "content": "Be brief"}, *messages]
+    assert written(system).startswith("<|im_start|>system\nBe brief")
+    assert encoding.own_template(tiny_tokenizer) == own
+
+
+# ------------------------------------------------------------------------------------ choosing
+
+
+@pytest.mark.parametrize(
+    ("scores", "chosen"),
+    [
+        ({"zero-shot": 0.5, "few-shot": 0.6, "LoRA": 0.9, "full": 0.91}, "LoRA"),
+        ({"zero-shot": 0.5, "few-shot": 0.6, "LoRA": 0.9, "full": 0.93}, "full"),
+        ({"zero-shot": 0.9, "few-shot": 0.9, "LoRA": 0.9}, "zero-shot"),
+        ({"zero-shot": 0.70, "few-shot": 0.72, "LoRA": 0.72}, "zero-shot"),  # on the margin
+        ({"zero-shot": 0.0, "few-shot": 0.0}, "zero-shot"),
+    ],
+)
+def test_the_cheapest_within_the_margin_is_chosen(scores, chosen):
+    assert candidates.choose(scores) == chosen
+
+
+def test_tuning_learns_and_is_there_again_at_once(labelled, tmp_path):
+    (model, tokenizer), (again, _) = models.load(), models.load()
+    found = project.prepare(reading.read(labelled), model, tokenizer, "message", "team")
+    how, rows = found.recipes[0], list(found.splits["train"])
+    options = {"epochs": 2, "seed": 0, "checkpoint": tmp_path / "c", "progress": False}
+    history, trained = candidates.tune(found, "full", how, model, tokenizer, **options)
+    assert history.steps[-1]["loss"] < history.steps[0]["loss"]
+    assert trained == models.count_parameters(model).total
+    back, _ = candidates.tune(found, "full", how, again, tokenizer, **options)
+    assert back.steps == history.steps and back.seconds == history.seconds  # none was made anew
+    answers = [how.answers(each, tokenizer, rows).probabilities for each in (model, again)]
+    assert answers[0] == answers[1]
+
+
+def test_a_model_without_places_for_a_lora_is_compared_without_it():
+    shape = dict(n_embd=16, n_layer=1, n_head=2)
+    model = GPT2LMHeadModel(GPT2Config(vocab_size=50, **shape))
+    assert candidates.wanted("auto", model) == ("zero-shot", "few-shot", "full")
+    assert candidates.wanted("full", model) == ("zero-shot", "few-shot", "full")
+    with pytest.raises(WorkbookError, match="No linear layer|only torch.nn.Linear"):
+        candidates.wanted("lora", model)
+
+
+def test_merged_lora_answers_as_before(labelled, tiny_model, tiny_tokenizer, tmp_path):
+    found = project.prepare(reading.read(labelled), tiny_model, tiny_tokenizer, "message", "team")
+    before = [p.clone() for p in tiny_model.parameters()]
+    _, trained = candidates.tune(
+        found, "LoRA", found.recipes[0], tiny_model, tiny_tokenizer,
+        epochs=1, seed=0, checkpoint=tmp_path / "c", progress=False,
+    )  # fmt: skip
+    changed = [not torch.equal(a, b) for a, b in zip(before, tiny_model.parameters(), strict=True)]
+    assert any(changed) and not hasattr(tiny_model, "lora")
+    assert 0 < trained < models.count_parameters(tiny_model).total
+
+
+def test_examples_in_a_prompt_stay_short_and_are_solved(labelled, tiny_model, tiny_tokenizer):
+    found = project.prepare(reading.read(labelled), tiny_model, tiny_tokenizer, "message", "team")
+    tried = candidates.few_shot(found, tiny_model, tiny_tokenizer, seed=0)
+    train = {row["text"] for row in found.splits["train"]}
+    for name, how in tried.items():
+        assert how.calibrated == name.endswith("calibrated")
+        assert 0 < len(how.shots) <= 6 and {row["text"] for row in how.shots} <= train
+        prompt, _ = how.pair(found.splits["test"][0])
+        assert len(encoding.token_ids(tiny_tokenizer, prompt)) < 512
+        for row in how.shots:
+            assert f"{row['text']}" in prompt and how.labels[row["label"]] in prompt
+
+
+# ---------------------------------------------------------------------- kills, disks and folders
+
+
+@pytest.mark.slow
+def test_an_interrupt_at_any_stage_loses_nothing(labelled, tmp_path, monkeypatch):
+    done, interrupted = [], []
+    stage, save = run.Run.stage, saving.save_model
+
+    def interrupt_once(name):
+        if name not in interrupted:
+            interrupted.append(name)
+            raise KeyboardInterrupt
+
+    def interrupted_stage(self, name, function):
+        if name in ("constant", "few-shot", "LoRA", "test of LoRA"):
+            interrupt_once(name)
+        return stage(self, name, lambda: done.append(name) or function())
+
+    def interrupted_save(*arguments):
+        save(*arguments)
+        interrupt_once("saving")
+
+    monkeypatch.setattr(run.Run, "stage", interrupted_stage)
+    monkeypatch.setattr(saving, "save_model", interrupted_save)
+    for _ in range(5):
+        with pytest.raises(KeyboardInterrupt):
+            tune(labelled, tmp_path / "out", method="lora")
+        assert not (tmp_path / "out").exists() and not list(tmp_path.glob(".out*"))
+    assert interrupted == ["constant", "few-shot", "LoRA", "test of LoRA", "saving"]
+    tune(labelled, tmp_path / "out", method="lora")
+    assert (tmp_path / "out" / "model.safetensors").exists()
+    assert not (tmp_path / "out.unfinished").exists()
+    assert len(done) == len(set(done)), "a finished stage ran again"
+    check_equal_logits(tmp_path / "out")  # of a merged LoRA
+
+
+@pytest.mark.slow
+def test_an_unfinished_run_with_other_options_is_named(labelled, tmp_path, monkeypatch):
+    def stop(self, name, function):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run.Run, "stage", stop)
+        with pytest.raises(KeyboardInterrupt):
+            tune(labelled, tmp_path / "out")
+    with pytest.raises(WorkbookError, match="other rows, options or versions: delete it"):
+        tune(labelled, tmp_path / "out", epochs=7)
+    write(labelled, messages(57))
+    with pytest.raises(WorkbookError, match="other rows, options or versions: delete it"):
+        tune(labelled, tmp_path / "out")
+
+
+def test_a_folder_that_exists_is_left_alone(labelled, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine.txt").write_text("kept")
+    with pytest.raises(WorkbookError, match="exists already: remove it, or name another"):
+        tune(labelled, tmp_path / "out")
+    (tmp_path / "file").write_text("kept")
+    with pytest.raises(WorkbookError, match="exists already"):
+        tune(labelled, tmp_path / "file")
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["mine.txt"]
+
+
+@pytest.mark.slow
+def test_a_full_disk_is_told_and_leaves_nothing_half(labelled, tmp_path, monkeypatch):
+    def full(*arguments, **options):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    for owner, name in [(Path, "write_text"), (saving, "write_card")]:
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, name, full)
+            with pytest.raises(WorkbookError, match="disk of .* is full: free some space"):
+                tune(labelled, tmp_path / "out", method="lora")
+        assert not (tmp_path / "out").exists() and not list(tmp_path.glob(".out*"))
+    tune(labelled, tmp_path / "out", method="lora")
+
+
+def test_a_disk_that_is_too_small_is_told_before_any_work(labelled, tmp_path, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: types.SimpleNamespace(free=500_000))
+    with pytest.raises(WorkbookError, match="0.0 GB free and this takes up to .*--method lora"):
+        tune(labelled, tmp_path / "out")
+    assert not (tmp_path / "out.unfinished").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"method": "magic"}, "There is no method 'magic': choose auto, lora or full"),
+        ({"epochs": 0}, "epochs is 0: choose at least 1"),
+        ({"examples": 0}, "examples is 0: choose at least 1"),
+        ({"kind": "image"}, "There is no kind 'image'"),
+        ({"template": "no_such"}, "There is no template 'no_such': choose of question"),
+        ({"template": "{{team}}"}, "leaves out the input"),
+        ({"template": "{{text}} ||| "}, "leaves out the input or the answer"),
+        ({"template": "{{text"}, "mend its Jinja"),
+        ({"target": "message"}, "Input and target are both 'message'"),
+        ({"target": "nobody"}, "no column 'nobody': it has message, team"),
+        ({"encoding": "klingon"}, "There is no encoding 'klingon'"),
+    ],
+)
+def test_requests_that_cannot_be_met_say_what_to_do(options, message, labelled, tmp_path):
+    with pytest.raises(WorkbookError, match=message):
+        tune(labelled, tmp_path / "out", **options)
+    assert not (tmp_path / "out").exists()
+
+
+# -------------------------------------------------------------------------------- commands
+
+
+@pytest.fixture
+def folder(tmp_path, tiny, tiny_model, tiny_tokenizer):
+    """A folder as `tune` leaves it, with an untrained model."""
+    out = tmp_path / "made"
+    out.mkdir()
+    how = recipe.Recipe(
+        kind="label", input="message", target="team", labels=("yes", "no"),
+        template=project._templates(None, ("yes", "no"), {"text": "x"}, "message")[0],
+        longest_input=100, max_new_tokens=8,
+    )  # fmt: skip
+    saving.save_model(tiny_model, tiny_tokenizer, how, out)
+    return out
+
+
+def test_a_recipe_comes_back_as_it_was_written(folder):
+    how = recipe.read(folder)
+    assert recipe.read(folder) == how and how.labels == ("yes", "no")
+    (folder / recipe.FILE).write_text("{}")
+    with pytest.raises(WorkbookError, match="no folder that `workbook tune` made"):
+        recipe.read(folder)
+
+
+def test_predict_answers_each_row_and_keeps_the_columns(
+    folder, tmp_path, tiny_model, tiny_tokenizer
+):
+    rows = [
+        {"id": "7", "message": "The film is good.", "team": "yes"},
+        {"id": "8", "message": "", "team": "no"},
+        {"id": "9", "message": '배송이 늦어요, "정말"', "team": ""},
+    ]
+    path = write(tmp_path / "in.csv", rows)
+    told = using.predict(folder, path, tmp_path / "out.csv", progress=False)
+    with (tmp_path / "out.csv").open(encoding="utf-8-sig", newline="") as file:
+        found = list(csv.DictReader(file))
+    assert [{name: row[name] for name in rows[0]} for row in found] == rows
+    assert found[1]["prediction"] == found[1]["probability"] == ""
+    how = recipe.read(folder)
+    asked = [{**row, "text": row["message"]} for row in rows if row["message"]]
+    expected = how.answers(tiny_model, tiny_tokenizer, asked)
+    answered = [found[0], found[2]]
+    assert [how.labels.index(row["prediction"]) for row in answered] == expected.values
+    chances = [float(row["probability"]) for row in answered]
+    assert chances == pytest.approx(expected.probabilities, abs=6e-4)
+    hits = int(found[0]["prediction"] == "yes")
+    assert "2 rows answered." in told and f"{hits} of 1 agree with the column 'team'" in told
+
+
+def test_predict_refuses_before_it_loads_the_model(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(models, "load", lambda *a, **k: pytest.fail("the model was loaded"))
+    good = write(tmp_path / "in.csv", [{"message": "x"}])
+    (tmp_path / "there.csv").write_text("kept")
+    other = write(tmp_path / "other.csv", [{"text": "x"}])
+    clash = write(tmp_path / "clash.csv", [{"message": "x", "prediction": "y"}])
+    for path, out, message in [
+        (good, "there.csv", "exists already"),
+        (other, "o.csv", "no column 'message'"),
+        (clash, "o.csv", "has a column 'prediction' already"),
+        (tmp_path / "none.csv", "o.csv", "There is no file"),
+    ]:
+        with pytest.raises(WorkbookError, match=message):
+            using.predict(folder, path, tmp_path / out)
+    assert (tmp_path / "there.csv").read_text() == "kept" and not (tmp_path / "o.csv").exists()
+
+
+def lines(*texts):
+    """Return a reader that gives these lines, then the end of input; exceptions are raised."""
+    left = list(texts)
+
+    def read(prompt):
+        if not left:
+            raise EOFError
+        line = left.pop(0)
+        if isinstance(line, type):
+            raise line
+        return line
+
+    return read
+
+
+@pytest.mark.parametrize("end", ["/quit", EOFError, KeyboardInterrupt])
+def test_chat_ends_cleanly(end, folder, capsys):
+    using.chat(folder, lines("Hello there", "", end, "never read"))
+    told = capsys.readouterr().out
+    assert told.count("model>") == 1
+
+
+def test_chat_keeps_the_context_until_it_is_full(tiny_model, tiny_tokenizer):
+    talk = using.Chat(tiny_model, tiny_tokenizer, max_new_tokens=8)
+    answer = talk.say("The film is good.")
+    talk.say("Is it?")
+    assert [m["content"] for m in talk.messages][:3] == ["The film is good.", answer, "Is it?"]
+    model, reads = tiny_model, []
+    original = model.generate
+
+    def generate(**options):
+        reads.append(options["input_ids"].shape[1])
+        return original(**options)
+
+    model.generate = generate
+    for i in range(12):
+        talk.say(f"What is the capital of France, and why is that so? {i} " * 3)
+    assert max(reads) <= 512 - 8 and reads[1] > reads[0]
+    assert talk.messages[0]["content"] != "The film is good."  # the oldest went
+    with pytest.raises(WorkbookError, match="shorten it"):
+        talk.say("word " * 600)
+    assert len(talk.messages) % 2 == 0
+
+
+def test_an_interrupted_answer_is_not_kept(folder, capsys, monkeypatch):
+    def stopped(self, ids, streamer):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(using.Chat, "_written", stopped)
+    using.chat(folder, lines("Hello", "/quit"))
+    assert "(stopped)" in capsys.readouterr().out
+
+
+def test_chat_words_a_text_as_in_tuning(folder, monkeypatch, capsys):
+    said = []
+    monkeypatch.setattr(using.Chat, "say", lambda self, text, streamer=None: said.append(text))
+    using.chat(folder, lines("/ask Where is my parcel?", "plain", "/quit"))
+    assert said[0].startswith("Where is my parcel?\nWhich label fits") and said[1] == "plain"
+
+
+@pytest.mark.slow
+def test_the_commands_run_one_after_another(labelled, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    runner = CliRunner()
+    arguments = ["tune", "rows.csv", "--input", "message", "--target", "team", "--method", "lora"]
+    told = runner.invoke(cli.app, arguments)
+    assert told.exit_code == 0, told.output
+    assert "so they are labels to choose from" in told.output.split("# rows-tuned")[0]
+    assert "LoRA was chosen" in told.output and "report.html" in told.output
+    told = runner.invoke(cli.app, ["predict", "rows-tuned", "rows.csv"])
+    assert told.exit_code == 0 and "written to predictions.csv" in told.output
+    told = runner.invoke(cli.app, ["chat", "rows-tuned"], input="Hello\n/quit\n")
+    assert told.exit_code == 0 and "model>" in told.output
+
+
+@pytest.mark.slow
+def test_ctrl_c_in_a_terminal_says_how_to_go_on(labelled, tmp_path):
+    command = [
+        sys.executable, "-m", "workbook.cli", "tune", str(labelled), "--input", "message",
+        "--target", "team", "--out", str(tmp_path / "out"),
+    ]  # fmt: skip
+    running = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        # What runs in the background ignores it, and so would its children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
+    marker = tmp_path / "out.unfinished" / "constant.json"
+    while running.poll() is None and not marker.exists():
+        time.sleep(0.05)
+    running.send_signal(signal.SIGINT)
+    out, err = running.communicate(timeout=120)
+    assert running.returncode == 130, err
+    assert "the same command goes on from there" in out and "Traceback" not in err
