@@ -1,10 +1,12 @@
 """The terms of the course in English and Korean, from data/glossary.yaml."""
 
+import re
+from pathlib import Path
 from typing import NamedTuple
 
 import yaml
 
-from . import settings
+from . import settings, translation
 from .course import CHAPTERS
 
 
@@ -17,10 +19,28 @@ class Term(NamedTuple):
     chapter: str
 
 
-def load() -> list[Term]:
-    """Return all terms in the order of the alphabet."""
+def load(language: str | None = None) -> list[Term]:
+    """Return all terms in the order of the English alphabet.
+
+    Their meanings are in the given language, or the reader's; in English where the translation
+    is missing or older than the English.
+    """
     text = (settings.repo_root() / "data" / "glossary.yaml").read_text(encoding="utf-8")
-    return sorted((Term(**row) for row in yaml.safe_load(text)), key=lambda t: t.english.lower())
+    terms = [Term(**row) for row in yaml.safe_load(text)]
+    records = translation.records(file(language or settings.language()))
+    meanings = translation.translated([term.meaning for term in terms], records)
+    told = (t._replace(meaning=m or t.meaning) for t, m in zip(terms, meanings, strict=True))
+    return sorted(told, key=lambda term: term.english.lower())
+
+
+def file(language: str) -> Path:
+    """Return the file with the meanings in another language; English has none."""
+    return translation.folder(language) / "glossary.yaml"
+
+
+def names(text: str) -> list[str]:
+    """Return the names that one text gives a term: the one in brackets stands for it as well."""
+    return [name.strip() for name in re.findall(r"[^()]+", text) if name.strip()]
 
 
 def table(word: str = "") -> str:

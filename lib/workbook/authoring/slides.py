@@ -12,14 +12,12 @@ from socketserver import ThreadingTCPServer
 import nbformat
 import nbformat.v4
 from jinja2 import pass_context
-from latex2mathml import converter
 from nbconvert.exporters.slides import SlidesExporter
-from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 
 from .. import assets, settings
 from ..errors import WorkbookError
 from ..files import atomic_path
-from . import build
+from . import build, html
 
 TEMPLATES = Path(__file__).with_name("slide_templates")
 SHORT = 8  # lines of code that are shown open
@@ -54,8 +52,7 @@ def _library() -> dict[str, str]:
 
 def deck(source: Path) -> nbformat.NotebookNode:
     """Return the notebook behind the slides: stubs for solutions, and outputs where they belong."""
-    notebook = build.make(source, "learner")
-    _add_outputs(notebook.cells, _executed(source).cells)
+    notebook = build.with_outputs(source)
     shown = [part for cell in notebook.cells if is_shown(cell) for part in one_figure_each(cell)]
     notebook.cells = [cell for group in _dress(subslides(shown)) for cell in group]
     notebook.metadata.title = _title(shown)
@@ -175,29 +172,6 @@ def _lines(cell) -> int:
 # -------------------------------------------------------------------------- how a cell gets dressed
 
 
-def _executed(source: Path) -> nbformat.NotebookNode:
-    path, run = build.output_path(source, "solved"), f"do `workbook run {source.stem[:2]} --write`"
-    if not path.exists():
-        raise WorkbookError(f"{source.stem} was not executed yet: {run} first.")
-    executed = build.read(path)
-    if build.code_hash(executed) != build.code_hash(build.make(source, "solved")):
-        raise WorkbookError(f"{source.stem} has changed since it was executed: {run} again.")
-    return executed
-
-
-def _add_outputs(cells, executed) -> None:
-    """Give the code cells their outputs, in place, except the exercises, which show a stub."""
-    outputs = [cell.outputs for cell in executed if cell.cell_type == "code"]
-    code = [cell for cell in cells if cell.cell_type == "code"]
-    for cell, found in zip(code, outputs, strict=True):
-        cell.outputs = [] if "exercise" in build.own(cell) else list(filter(_can_be_shown, found))
-
-
-def _can_be_shown(output) -> bool:
-    """Tell whether an output is neither a script nor meant for the terminal."""
-    return output.get("name") != "stderr" and "application/javascript" not in output.get("data", {})
-
-
 def _dress(groups) -> list[list]:
     """Mark the first cell of each group, and give each its slide's title, notes and minutes."""
     part, notes = "", []
@@ -241,17 +215,8 @@ def _notes(group) -> list:
 # ------------------------------------------------------------------------------------ to HTML
 
 
-class _Renderer(IPythonRenderer):
-    """Writes formulas as MathML, which browsers draw themselves, and drops links to local files."""
-
-    def inline_math(self, body: str) -> str:
-        return converter.convert(body)
-
-    def block_math(self, body: str) -> str:
-        return converter.convert(body, display="block")
-
-    def latex_environment(self, name: str, body: str) -> str:
-        return self.block_math(rf"\begin{{{name}}}{body}\end{{{name}}}")
+class _Renderer(html.Renderer):
+    """Drops links to local files, which a talk does not have."""
 
     def link(self, text: str, url: str, title: str | None = None) -> str:
         return super().link(text, url, title) if url.startswith("http") else text
@@ -264,7 +229,7 @@ class _Exporter(SlidesExporter):
     def markdown2html(self, context, source):
         path = context["resources"]["metadata"]["path"]
         options = {"embed_images": True, "exclude_anchor_links": True, "path": path}
-        return MarkdownWithMath(renderer=_Renderer(escape=False, **options)).render(source)
+        return html.markdown(source, _Renderer(escape=False, **options))
 
 
 # ------------------------------------------------------------------------------------- to a browser
@@ -290,7 +255,7 @@ class _Handler(BaseHTTPRequestHandler):
         """Keep the terminal quiet."""
 
 
-def server(html: str, port: int = 0) -> ThreadingTCPServer:
+def server(page: str, port: int = 0) -> ThreadingTCPServer:
     """Return a server of one page on this machine only; port 0 is any free one.
 
     Raises WorkbookError when the port cannot be had.
@@ -299,13 +264,13 @@ def server(html: str, port: int = 0) -> ThreadingTCPServer:
         made = _Server(("127.0.0.1", port), _Handler)
     except (OSError, OverflowError) as error:
         raise WorkbookError(f"Port {port} cannot be used: give another, or none.") from error
-    made.page = html.encode()
+    made.page = page.encode()
     return made
 
 
-def serve(html: str, port: int = 0, browser: bool = True) -> None:
+def serve(page: str, port: int = 0, browser: bool = True) -> None:
     """Serve a page until Ctrl-C, print its address, and open it in the browser if wanted."""
-    with server(html, port) as running, contextlib.suppress(KeyboardInterrupt):
+    with server(page, port) as running, contextlib.suppress(KeyboardInterrupt):
         address = f"http://127.0.0.1:{running.server_address[1]}/"
         keys = "S: speaker view, ?: all keys, Ctrl-C here ends it"
         print(f"The slides are at {address} ({keys})", flush=True)

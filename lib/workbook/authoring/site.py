@@ -1,0 +1,219 @@
+"""Write the course as a static site that works from a folder: no server, no other host.
+
+A page is a notebook with the outputs of its solved edition; exercises show their stub and the
+folded solution. Speaker notes belong to the slides and are left out.
+"""
+
+import functools
+import json
+import re
+import shutil
+from html import escape
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import quote
+
+from bs4 import BeautifulSoup, NavigableString
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, pass_context
+from jupyterlab_pygments import JupyterStyle
+from nbconvert.exporters import HTMLExporter
+from pygments.formatters import HtmlFormatter
+
+from .. import course, glossary, settings, translation
+from ..errors import WorkbookError
+from ..files import atomic_path
+from . import build, html
+from .sources import sources
+
+TEMPLATES = Path(__file__).with_name("site_templates")
+LANGUAGE_NAMES = {"en": "English", "ko": "한국어"}
+NOTEBOOK = re.compile(r"(\d\d_\w+)\.ipynb(#.*)?")
+HEADINGS = ("h1", "h2", "h3")
+NO_TERMS = ("a", "code", "pre", "math", "summary", "h4", *HEADINGS)
+
+
+class Page(NamedTuple):
+    """A page of the site: its file name, its title, and its text."""
+
+    name: str
+    title: str
+    body: BeautifulSoup
+
+
+def write(out: Path, languages=settings.LANGUAGES) -> Path:
+    """Write the site in some languages into the folder `out` and return it.
+
+    English is at its root, another language in a folder of its own name. An older site is
+    replaced. Raises WorkbookError, with nothing written, where the folder holds anything else, or
+    a notebook has changed since it was executed.
+    """
+    if out.exists() and any(out.iterdir()) and not (out / "site.js").exists():
+        raise WorkbookError(f"{out} holds other files: name a new or an empty folder.")
+    with atomic_path(out) as draft:
+        for language in languages:
+            place = draft if language == "en" else draft / language
+            place.mkdir(parents=True)
+            _write_language(place, language, languages)
+        for name in ("site.css", "site.js"):
+            shutil.copyfile(TEMPLATES / name, draft / name)
+        code = HtmlFormatter(style=JupyterStyle).get_style_defs(".highlight")
+        (draft / "code.css").write_text(code, encoding="utf-8")
+        if out.exists():
+            shutil.rmtree(out)
+    return out
+
+
+def _write_language(place: Path, language: str, languages) -> None:
+    """Write the pages of one language and what its search reads."""
+    all_pages, layout = pages(language), _environment(language).get_template("layout.html.j2")
+    root = "" if language == "en" else "../"
+    others = {
+        LANGUAGE_NAMES[one]: root + ("" if one == "en" else f"{one}/")
+        for one in languages
+        if one != language
+    }
+    for before, page, after in zip([None, *all_pages], all_pages, [*all_pages[1:], None]):
+        around = {"before": before, "page": page, "after": after, "sections": _sections(page)}
+        text = layout.render(pages=all_pages, root=root, others=others, **around)
+        (place / page.name).write_text(text, encoding="utf-8")
+    index = json.dumps([row for page in all_pages for row in entries(page)], ensure_ascii=False)
+    (place / "search_index.js").write_text(f"const SEARCH_INDEX = {index};\n", encoding="utf-8")
+
+
+def pages(language: str) -> list[Page]:
+    """Return the pages in reading order: contents, each notebook that was executed, glossary."""
+    there = [source for source in sources() if build.output_path(source, "solved").exists()]
+    notebooks = [_notebook_page(source, language) for source in there]
+    by_number = {page.name[:2]: page for page in notebooks}
+    contents = {"chapters": course.CHAPTERS, "pages": by_number}
+    terms = [(_anchor(term), *term) for term in glossary.load(language)]
+    return [
+        _made_page("index", "Contents", language, **contents),
+        *notebooks,
+        _made_page("glossary", "Glossary", language, terms=terms, pages=by_number),
+    ]
+
+
+def _made_page(name: str, title: str, language: str, **values) -> Page:
+    body = _environment(language).get_template(f"{name}.html.j2").render(**values)
+    return Page(f"{name}.html", translation.say(title, language), _soup(body))
+
+
+@functools.cache
+def _environment(language: str) -> Environment:
+    made = Environment(
+        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined
+    )
+    made.globals |= {"language": language, "say": lambda text: translation.say(text, language)}
+    return made
+
+
+def _soup(text: str) -> BeautifulSoup:
+    return BeautifulSoup(text, "html.parser")
+
+
+# --------------------------------------------------------------------------- a notebook as a page
+
+
+def _notebook_page(source: Path, language: str) -> Page:
+    notebook = build.with_outputs(source, language)
+    notebook.cells = [cell for cell in notebook.cells if not _is_note(cell)]
+    for cell in notebook.cells:
+        if "check" in build.own(cell):  # it speaks of the solution, and the page shows the stub
+            cell.outputs = []
+    body = _soup(_exporter().from_notebook_node(notebook)[0])
+    link_terms(body, language)
+    return Page(f"{source.stem}.html", body.h1.get_text(), body)
+
+
+def _is_note(cell) -> bool:
+    return cell.metadata.get("slideshow", {}).get("slide_type") == "notes"
+
+
+class _Renderer(html.Renderer):
+    """Gives headings JupyterLab's anchors, links to pages, and drops links to other local files."""
+
+    def heading(self, text: str, level: int, **attrs) -> str:
+        anchor = escape(_soup(text).get_text().replace(" ", "-"))
+        return f'<h{level} id="{anchor}">{text}</h{level}>\n'
+
+    def link(self, text: str, url: str, title: str | None = None) -> str:
+        if found := NOTEBOOK.fullmatch(url):
+            url = f"{found[1]}.html{found[2] or ''}"
+        elif not url.startswith(("http", "#")):
+            return text
+        return super().link(text, url, title)
+
+
+class _Exporter(HTMLExporter):
+    """nbconvert's HTML of the cells alone, with formulas that need no script."""
+
+    @pass_context
+    def markdown2html(self, context, source):
+        path = str(settings.notebooks_dir())
+        options = {"embed_images": True, "path": path}
+        return html.markdown(source, _Renderer(escape=False, **options))
+
+
+@functools.cache
+def _exporter() -> HTMLExporter:
+    options = {"template_name": "page", "extra_template_basedirs": [str(TEMPLATES)]}
+    return _Exporter(**options, exclude_input_prompt=True, exclude_output_prompt=True)
+
+
+# ------------------------------------------------------------------------------- terms and search
+
+
+def link_terms(body: BeautifulSoup, language: str) -> None:
+    """Link the first place of each term in the prose of a page to the glossary, in place."""
+    pattern, terms = _names(language)
+    left = {term.english for term in terms.values()}
+
+    def link(found) -> str:
+        term = terms[found[1].lower()]
+        if term.english not in left:
+            return found[0]
+        left.discard(term.english)
+        place = f"glossary.html#{_anchor(term)}"
+        return f'<a class="term" href="{place}" title="{escape(term.meaning)}">{found[0]}</a>'
+
+    for text in body.find_all(string=True):
+        if text.find_parent(class_="prose") and not text.find_parent(NO_TERMS):
+            text.replace_with(*_soup(pattern.sub(link, escape(text, quote=False))).contents)
+
+
+@functools.cache
+def _names(language: str) -> tuple[re.Pattern, dict[str, glossary.Term]]:
+    """Return what finds each name of a term, a plural in English too, and whose name it is."""
+    field = "english" if language == "en" else "korean"
+    terms = {
+        name: term for term in glossary.load(language) for name in glossary.names(getattr(term, field))
+    }
+    names = sorted(terms, key=len, reverse=True)
+    choice = "|".join(f"(?i:{re.escape(n)})" if n.islower() else re.escape(n) for n in names)
+    edges = r"(?<!\w)({})s?(?!\w)" if language == "en" else r"(?<!\w)({})"
+    return re.compile(edges.format(choice)), {name.lower(): term for name, term in terms.items()}
+
+
+def _anchor(term: glossary.Term) -> str:
+    return re.sub(r"\W+", "-", term.english.lower()).strip("-")
+
+
+def _sections(page: Page) -> list[tuple[str, str]]:
+    """Return the anchor and the text of each part of a page."""
+    return [(heading["id"], heading.get_text()) for heading in page.body.select("h2[id]")]
+
+
+def entries(page: Page) -> list[list[str]]:
+    """Return what the search finds on a page: for each heading its title, address and text."""
+    rows = [[page.title, page.name, ""]]
+    for part in page.body.descendants:
+        if part.name in HEADINGS and part.get("id"):
+            rows.append([part.get_text(), f"{page.name}#{quote(part['id'])}", ""])
+        elif isinstance(part, NavigableString) and _is_searched(part):
+            rows[-1][2] += str(part)
+    return [[title, place, " ".join(text.split())] for title, place, text in rows if text.strip()]
+
+
+def _is_searched(text: NavigableString) -> bool:
+    return bool(text.find_parent(class_=("prose", "highlight"))) and not text.find_parent(HEADINGS)
