@@ -28,7 +28,9 @@ def scale() -> str:
 def language() -> str:
     """Return the reader's language: `WORKBOOK_LANGUAGE`, what `workbook lab` was told, or "en"."""
     file = language_file()
-    name = os.environ.get("WORKBOOK_LANGUAGE") or (file.read_text().strip() if file.exists() else "en")
+    name = os.environ.get("WORKBOOK_LANGUAGE") or (
+        file.read_text().strip() if file.exists() else "en"
+    )
     if name not in LANGUAGES:
         raise WorkbookError(f"The language is {name!r}: choose {' or '.join(LANGUAGES)}.")
     return name

@@ -61,7 +61,9 @@ def _record(row, place: str) -> Record:
     is_complete = isinstance(row, dict) and {"english", "korean"} <= set(row) <= set(Record._fields)
     texts = [row["english"], row["korean"], *row.get("free", ())] if is_complete else [None]
     if not all(isinstance(text, str) and text.strip() for text in texts):
-        raise WorkbookError(f"{place}: give it `english` and `korean` as texts, and `free` at most.")
+        raise WorkbookError(
+            f"{place}: give it `english` and `korean` as texts, and `free` at most."
+        )
     return Record(row["english"], row["korean"].strip(), tuple(row.get("free", ())))
 
 

@@ -16,6 +16,10 @@ class Renderer(IPythonRenderer):
     def latex_environment(self, name: str, body: str) -> str:
         return self.block_math(rf"\begin{{{name}}}{body}\end{{{name}}}")
 
+    def _html_embed_images(self, html: str) -> str:
+        # nbconvert would close a tag that is open here and closed after a blank line: <details>.
+        return super()._html_embed_images(html) if "<img" in html else html
+
 
 def markdown(source: str, renderer: Renderer) -> str:
     """Return Markdown as HTML."""

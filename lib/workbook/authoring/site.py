@@ -67,12 +67,14 @@ def _write_language(place: Path, language: str, languages) -> None:
     """Write the pages of one language and what its search reads."""
     all_pages, layout = pages(language), _environment(language).get_template("layout.html.j2")
     root = "" if language == "en" else "../"
-    others = {
-        LANGUAGE_NAMES[one]: root + ("" if one == "en" else f"{one}/")
+    others = [
+        (one, LANGUAGE_NAMES[one], root + ("" if one == "en" else f"{one}/"))
         for one in languages
         if one != language
-    }
-    for before, page, after in zip([None, *all_pages], all_pages, [*all_pages[1:], None]):
+    ]
+    for before, page, after in zip(
+        [None, *all_pages[:-1]], all_pages, [*all_pages[1:], None], strict=True
+    ):
         around = {"before": before, "page": page, "after": after, "sections": _sections(page)}
         text = layout.render(pages=all_pages, root=root, others=others, **around)
         (place / page.name).write_text(text, encoding="utf-8")
@@ -177,9 +179,20 @@ def link_terms(body: BeautifulSoup, language: str) -> None:
         place = f"glossary.html#{_anchor(term)}"
         return f'<a class="term" href="{place}" title="{escape(term.meaning)}">{found[0]}</a>'
 
-    for text in body.find_all(string=True):
-        if text.find_parent(class_="prose") and not text.find_parent(NO_TERMS):
-            text.replace_with(*_soup(pattern.sub(link, escape(text, quote=False))).contents)
+    for text in _texts(body):
+        plain = escape(text, quote=False)
+        linked = pattern.sub(link, plain) if _is_outside(text, NO_TERMS) else plain
+        if linked != plain:
+            text.replace_with(*_soup(linked).contents)
+
+
+def _texts(body: BeautifulSoup) -> list[NavigableString]:
+    """Return the pieces of prose of a page, in order."""
+    return [text for block in body.select(".prose") for text in block.find_all(string=True)]
+
+
+def _is_outside(text: NavigableString, names) -> bool:
+    return not any(parent.name in names for parent in text.parents)
 
 
 @functools.cache
@@ -187,7 +200,9 @@ def _names(language: str) -> tuple[re.Pattern, dict[str, glossary.Term]]:
     """Return what finds each name of a term, a plural in English too, and whose name it is."""
     field = "english" if language == "en" else "korean"
     terms = {
-        name: term for term in glossary.load(language) for name in glossary.names(getattr(term, field))
+        name: term
+        for term in glossary.load(language)
+        for name in glossary.names(getattr(term, field))
     }
     names = sorted(terms, key=len, reverse=True)
     choice = "|".join(f"(?i:{re.escape(n)})" if n.islower() else re.escape(n) for n in names)
@@ -207,13 +222,12 @@ def _sections(page: Page) -> list[tuple[str, str]]:
 def entries(page: Page) -> list[list[str]]:
     """Return what the search finds on a page: for each heading its title, address and text."""
     rows = [[page.title, page.name, ""]]
-    for part in page.body.descendants:
-        if part.name in HEADINGS and part.get("id"):
-            rows.append([part.get_text(), f"{page.name}#{quote(part['id'])}", ""])
-        elif isinstance(part, NavigableString) and _is_searched(part):
-            rows[-1][2] += str(part)
+    for text in _texts(page.body):
+        heading = text.parent if text.parent.name in HEADINGS else text.parent.parent
+        if heading.name in HEADINGS and heading.get("id"):
+            place = f"{page.name}#{quote(heading['id'])}"
+            if rows[-1][1] != place:
+                rows.append([heading.get_text(), place, ""])
+        else:
+            rows[-1][2] += text
     return [[title, place, " ".join(text.split())] for title, place, text in rows if text.strip()]
-
-
-def _is_searched(text: NavigableString) -> bool:
-    return bool(text.find_parent(class_=("prose", "highlight"))) and not text.find_parent(HEADINGS)
