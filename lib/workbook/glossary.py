@@ -43,6 +43,20 @@ def names(text: str) -> list[str]:
     return [name.strip() for name in re.findall(r"[^()]+", text) if name.strip()]
 
 
+def finder(terms: list[Term], language: str) -> tuple[re.Pattern, dict[str, Term]]:
+    """Return what finds the terms' names in a text of a language, and the term of each name.
+
+    In English a plural is found too; in Korean particles may follow. The names are in lower case.
+    """
+    field = "english" if language == "en" else "korean"
+    owners = {name: term for term in terms for name in names(getattr(term, field))}
+    longest_first = sorted(owners, key=len, reverse=True)
+    options = (f"(?i:{re.escape(n)})" if n.islower() else re.escape(n) for n in longest_first)
+    end = r"s?(?!\w)" if language == "en" else ""
+    pattern = re.compile(rf"(?<!\w)({'|'.join(options)}){end}")
+    return pattern, {name.lower(): term for name, term in owners.items()}
+
+
 def table(word: str = "") -> str:
     """Return the terms that contain `word` in either language or the definition, as Markdown."""
     chapters = {chapter.number: chapter for chapter in CHAPTERS}

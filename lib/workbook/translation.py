@@ -7,6 +7,7 @@ English, with a mark.
 import difflib
 import functools
 import hashlib
+import textwrap
 from pathlib import Path
 from typing import NamedTuple
 
@@ -95,6 +96,22 @@ def translated(texts: list[str], kept: list[Record]) -> list[str | None]:
     """Return the translation of each text, None where it is missing or stale."""
     pairs = [(text, record) for text, record in pair(texts, kept) if text is not None]
     return [r.korean if r and not is_stale(text, r) else None for text, r in pairs]
+
+
+def skeleton(texts: list[str], file: Path) -> str:
+    """Return records to fill in for the texts that a file lacks or holds in an older wording.
+
+    Each stands below its English as a comment; where there was a translation, it is given.
+    """
+    pairs = pair(texts, records(file))
+    open_ones = [(t, r) for t, r in pairs if t is not None and (r is None or is_stale(t, r))]
+    return "\n".join(_draft(text, record) for text, record in open_ones)
+
+
+def _draft(text: str, record: Record | None) -> str:
+    comment = textwrap.indent(text, "# ", lambda line: True)
+    korean = textwrap.indent(record.korean if record else "…", "    ")
+    return f'{comment}\n- english: "{digest(text)}"\n  korean: |\n{korean}\n'
 
 
 def apply(cells, source: Path, language: str) -> None:

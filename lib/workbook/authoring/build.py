@@ -63,7 +63,7 @@ def make(source: Path, edition: str, language: str = "en") -> nbformat.NotebookN
 
     Raises WorkbookError that names the file and the cell when the source breaks a rule.
     """
-    notebook = jupytext.reads(source.read_text(encoding="utf-8"), fmt="py:percent")
+    notebook = _read_source(source)
     translation.apply(notebook.cells, source, language)
     for number, cell in enumerate(notebook.cells, 1):
         _read_marker(cell, f"{source.name}, cell {number}", language)
@@ -71,7 +71,8 @@ def make(source: Path, edition: str, language: str = "en") -> nbformat.NotebookN
     if edition == "learner":
         _make_learner(notebook, language)
     else:
-        _make_solved(notebook)
+        _keep_solutions(notebook.cells)
+    _mend_links(notebook.cells, "../" * ((edition == "solved") + (language != "en")))
     hashed = source_hash(source, language)
     mark = {"source": source.name, "source_sha256": hashed, "edition": edition}
     if language != "en":
@@ -80,6 +81,15 @@ def make(source: Path, edition: str, language: str = "en") -> nbformat.NotebookN
     notebook.metadata = {"kernelspec": PYTHON, "language_info": code, "workbook": mark}
     _number(notebook)
     return nbformat.from_dict(notebook)
+
+
+def texts(source: Path) -> list[str]:
+    """Return the texts of a source that a translation translates, in order."""
+    return [cell.source for cell in _read_source(source).cells if cell.cell_type == "markdown"]
+
+
+def _read_source(source: Path) -> nbformat.NotebookNode:
+    return jupytext.reads(source.read_text(encoding="utf-8"), fmt="py:percent")
 
 
 def own(cell) -> dict:
@@ -118,25 +128,26 @@ def read(path: Path) -> nbformat.NotebookNode:
         raise WorkbookError(f"{place} {message}") from None
 
 
-def build(selection=(), overwrite: bool = False) -> list[Path]:
+def build(selection=(), overwrite: bool = False, language: str = "en") -> list[Path]:
     """Write the learner edition of the selected notebooks and return the files.
 
     Raises WorkbookError, with nothing written, where somebody wrote into one of these files,
     unless `overwrite` says that this may be lost. Changed prose goes into the solved edition too
-    where the code that was executed is the same.
+    where the code that was executed is the same; in another language it is made anew, with the
+    outputs of the English one.
     """
-    paths = {output_path(source, "learner"): source for source in sources(selection)}
+    paths = {output_path(source, "learner", language): source for source in sources(selection)}
     for path in paths:
         if not overwrite and path.exists():
             _require_unwritten(path)
     for path, source in paths.items():
-        write(make(source, "learner"), path)
-        _renew_prose(source)
+        write(make(source, "learner", language), path)
+        _renew_prose(source, language)
     return list(paths)
 
 
-def _renew_prose(source: Path) -> None:
-    path, made = output_path(source, "solved"), make(source, "solved")
+def _renew_prose(source: Path, language: str) -> None:
+    path, made = output_path(source, "solved"), make(source, "solved", language)
     kept = read(path) if path.exists() else None
     if kept and code_hash(kept) == code_hash(made):
         executed = iter([cell for cell in kept.cells if cell.cell_type == "code"])
@@ -144,7 +155,7 @@ def _renew_prose(source: Path) -> None:
             if cell.cell_type == "code":
                 old = next(executed)
                 cell.outputs, cell.execution_count = old.outputs, old.execution_count
-        write(made, path)
+        write(made, output_path(source, "solved", language))
 
 
 def executed(source: Path) -> nbformat.NotebookNode:
@@ -192,9 +203,11 @@ def _require_unwritten(path: Path) -> None:
         return
     answers = ", ".join(own(cell)["exercise"] for cell in cells if "exercise" in own(cell))
     what = f"answers to {answers}" if answers else f"{len(cells)} cell(s) that somebody wrote"
+    place = path.relative_to(settings.repo_root()).as_posix()
+    option = f" --language {path.parent.name}" if path.parent.name in settings.LANGUAGES else ""
     raise WorkbookError(
-        f"notebooks/{path.name} holds {what}: copy the file into my/ under another name, then "
-        f"go on with `workbook build {path.name[:2]} --overwrite`."
+        f"{place} holds {what}: copy the file into my/ under another name, then "
+        f"go on with `workbook build {path.name[:2]} --overwrite{option}`."
     )
 
 
@@ -225,13 +238,17 @@ def _make_learner(notebook, language: str) -> None:
             cell.source = stub(cell.source)
 
 
-def _make_solved(notebook) -> None:
-    """Keep the solutions, and mend the links, which start one folder deeper."""
-    for cell in notebook.cells:
-        if cell.cell_type == "markdown":
-            cell.source = LINK.sub(r"\1../", cell.source)
-        elif "exercise" in own(cell):
+def _keep_solutions(cells) -> None:
+    for cell in cells:
+        if "exercise" in own(cell):
             cell.source = solution(cell.source)
+
+
+def _mend_links(cells, up: str) -> None:
+    """Write the links, which are those of `notebooks/`, as seen from deeper folders."""
+    for cell in cells:
+        if cell.cell_type == "markdown":
+            cell.source = LINK.sub(rf"\1{up}", cell.source)
 
 
 def _require_pairs(cells, name: str) -> None:

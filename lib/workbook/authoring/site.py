@@ -84,8 +84,7 @@ def _write_language(place: Path, language: str, languages) -> None:
 
 def pages(language: str) -> list[Page]:
     """Return the pages in reading order: contents, each notebook that was executed, glossary."""
-    there = [source for source in sources() if build.output_path(source, "solved").exists()]
-    notebooks = [_notebook_page(source, language) for source in there]
+    notebooks = [_notebook_page(source, language) for source in _executed()]
     by_number = {page.name[:2]: page for page in notebooks}
     contents = {"chapters": course.CHAPTERS, "pages": by_number}
     terms = [(_anchor(term), *term) for term in glossary.load(language)]
@@ -94,6 +93,10 @@ def pages(language: str) -> list[Page]:
         *notebooks,
         _made_page("glossary", "Glossary", language, terms=terms, pages=by_number),
     ]
+
+
+def _executed() -> list[Path]:
+    return [source for source in sources() if build.output_path(source, "solved").exists()]
 
 
 def _made_page(name: str, title: str, language: str, **values) -> Page:
@@ -140,7 +143,8 @@ class _Renderer(html.Renderer):
         return f'<h{level} id="{anchor}">{text}</h{level}>\n'
 
     def link(self, text: str, url: str, title: str | None = None) -> str:
-        if found := NOTEBOOK.fullmatch(url):
+        found = NOTEBOOK.fullmatch(url)
+        if found and found[1] in {source.stem for source in _executed()}:
             url = f"{found[1]}.html{found[2] or ''}"
         elif not url.startswith(("http", "#")):
             return text
@@ -168,7 +172,7 @@ def _exporter() -> HTMLExporter:
 
 def link_terms(body: BeautifulSoup, language: str) -> None:
     """Link the first place of each term in the prose of a page to the glossary, in place."""
-    pattern, terms = _names(language)
+    pattern, terms = glossary.finder(glossary.load(language), language)
     left = {term.english for term in terms.values()}
 
     def link(found) -> str:
@@ -193,21 +197,6 @@ def _texts(body: BeautifulSoup) -> list[NavigableString]:
 
 def _is_outside(text: NavigableString, names) -> bool:
     return not any(parent.name in names for parent in text.parents)
-
-
-@functools.cache
-def _names(language: str) -> tuple[re.Pattern, dict[str, glossary.Term]]:
-    """Return what finds each name of a term, a plural in English too, and whose name it is."""
-    field = "english" if language == "en" else "korean"
-    terms = {
-        name: term
-        for term in glossary.load(language)
-        for name in glossary.names(getattr(term, field))
-    }
-    names = sorted(terms, key=len, reverse=True)
-    choice = "|".join(f"(?i:{re.escape(n)})" if n.islower() else re.escape(n) for n in names)
-    edges = r"(?<!\w)({})s?(?!\w)" if language == "en" else r"(?<!\w)({})"
-    return re.compile(edges.format(choice)), {name.lower(): term for name, term in terms.items()}
 
 
 def _anchor(term: glossary.Term) -> str:
