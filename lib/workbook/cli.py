@@ -34,7 +34,6 @@ Scale = Annotated[str | None, typer.Option(help="smoke, default or full.")]
 Write = Annotated[bool, typer.Option("--write", help="Keep the solved edition and measurements.")]
 Cold = Annotated[bool, typer.Option("--cold", help="Begin with an empty run cache, to time it.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Also where somebody wrote answers.")]
-InLanguage = Annotated["Language", typer.Option(help="The language of the notebooks.")]
 OWN_SETS = "science,endings,subjects,myths_mc1,myths_mc2"
 Benchmarks = Annotated[
     str,
@@ -55,6 +54,9 @@ class Language(StrEnum):
 
     en = "en"
     ko = "ko"
+
+
+InLanguage = Annotated[Language, typer.Option(help="The language of the notebooks.")]
 
 
 class Action(StrEnum):
