@@ -1,15 +1,17 @@
 """The Korean edition says what the English one says, in the glossary's words, never an old one."""
 
+import functools
 import re
 from collections import Counter
 
 import pytest
 import yaml
 from bs4 import BeautifulSoup
+from nbformat.v4 import new_output
 from typer.testing import CliRunner
 
 from workbook import cli, course, glossary, settings, translation, workspace
-from workbook.authoring import build, execute, html
+from workbook.authoring import build, html
 from workbook.errors import WorkbookError
 
 KOREAN = [source for source in build.sources() if translation.path(source, "ko").exists()]
@@ -64,14 +66,17 @@ def _digits(text):
 
 
 def _terms(english, korean, free):
-    pattern, terms = glossary.finder(glossary.load("en"), "en")
-    for term in {terms[name.lower()] for name in pattern.findall(CODE.sub("", english))}:
-        if term.english not in free and not _named(term, korean):
+    pattern, terms = english_terms()
+    english, korean = (" ".join(CODE.sub("", text).split()) for text in (english, korean))
+    for term in {terms[name.lower()] for name in pattern.findall(english)}:
+        named = any(name in korean for name in glossary.names(term.korean))
+        if term.english not in free and not named:
             yield f"terms: {term.english} is {term.korean}"
 
 
-def _named(term, korean):
-    return any(name in korean for name in glossary.names(term.korean))
+@functools.cache
+def english_terms():
+    return glossary.finder(glossary.load("en"), "en")
 
 
 @pytest.mark.parametrize(
@@ -312,7 +317,7 @@ def test_a_changed_translation_is_another_version(source):
 
 def test_the_command_builds_both_editions_with_the_outputs_of_the_english_one(source):
     solved = build.make(source, "solved")
-    solved.cells[2].outputs = [{"output_type": "stream", "name": "stdout", "text": "hello"}]
+    solved.cells[2].outputs = [new_output("stream", text="hello")]
     build.write(solved, build.output_path(source, "solved"))
     result = CliRunner().invoke(cli.app, ["build", "--language", "ko"])
     assert result.exit_code == 0, result.output
@@ -386,6 +391,8 @@ def test_the_variable_goes_before_what_is_remembered(source, monkeypatch):
 
 
 def test_only_the_english_edition_is_kept():
+    from workbook.authoring import execute  # which imports torch, and nothing else here does
+
     with pytest.raises(WorkbookError, match="Only the English edition is kept"):
         execute.run(["00"], keep=True, language="ko")
 
