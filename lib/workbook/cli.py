@@ -213,7 +213,9 @@ def site(
     place = site.write(
         out or settings.repo_root() / "site", [language] if language else settings.LANGUAGES
     )
-    print(f"written: open {next(place.rglob('index.html'))}")
+    print(f"written: open {place / ('ko' if language == Language.ko else '') / 'index.html'}")
+    if not settings.repository():
+        print("No notebooks for Colab and Kaggle: pyproject.toml names no repository yet.")
 
 
 @app.command()

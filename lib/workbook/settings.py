@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import time
+import tomllib
 from pathlib import Path
 
 import platformdirs
@@ -66,6 +67,12 @@ def repo_root() -> Path:
     if not (root / "data").is_dir():
         raise WorkbookError("The course folder was not found: install with `make install` in it.")
     return root
+
+
+def repository() -> str | None:
+    """Return the address of the course's repository: `Repository` in pyproject.toml, or None."""
+    text = (repo_root() / "pyproject.toml").read_text(encoding="utf-8")
+    return tomllib.loads(text)["project"].get("urls", {}).get("Repository")
 
 
 def notebooks_dir() -> Path:

@@ -22,7 +22,7 @@ from pygments.formatters import HtmlFormatter
 from .. import course, glossary, settings, translation
 from ..errors import WorkbookError
 from ..files import atomic_path
-from . import build, html
+from . import build, hosted, html
 from .sources import sources
 
 TEMPLATES = Path(__file__).with_name("site_templates")
@@ -33,11 +33,12 @@ NO_TERMS = ("a", "code", "pre", "math", "summary", "h4", *HEADINGS)
 
 
 class Page(NamedTuple):
-    """A page of the site: its file name, its title, and its text."""
+    """A page of the site: its file name, its title, its text, and whether a notebook is behind it."""
 
     name: str
     title: str
     body: BeautifulSoup
+    is_notebook: bool = False
 
 
 def write(out: Path, languages=settings.LANGUAGES) -> Path:
@@ -72,12 +73,15 @@ def _write_language(place: Path, language: str, languages) -> None:
         for one in languages
         if one != language
     ]
+    same = {"pages": all_pages, "root": root, "others": others, "repository": settings.repository()}
     for before, page, after in zip(
         [None, *all_pages[:-1]], all_pages, [*all_pages[1:], None], strict=True
     ):
         around = {"before": before, "page": page, "after": after, "sections": _sections(page)}
-        text = layout.render(pages=all_pages, root=root, others=others, **around)
+        text = layout.render(around, **same)
         (place / page.name).write_text(text, encoding="utf-8")
+    for source in _executed() if settings.repository() else []:
+        build.write(hosted.notebook(source, language), place / "hosted" / f"{source.stem}.ipynb")
     index = json.dumps([row for page in all_pages for row in entries(page)], ensure_ascii=False)
     (place / "search_index.js").write_text(f"const SEARCH_INDEX = {index};\n", encoding="utf-8")
 
@@ -128,7 +132,7 @@ def _notebook_page(source: Path, language: str) -> Page:
             cell.outputs = []
     body = _soup(_exporter().from_notebook_node(notebook)[0])
     link_terms(body, language)
-    return Page(f"{source.stem}.html", body.h1.get_text(), body)
+    return Page(f"{source.stem}.html", body.h1.get_text(), body, is_notebook=True)
 
 
 def _is_note(cell) -> bool:
