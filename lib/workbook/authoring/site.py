@@ -33,7 +33,7 @@ NO_TERMS = ("a", "code", "pre", "math", "summary", "h4", *HEADINGS)
 
 
 class Page(NamedTuple):
-    """A page of the site: its file name, its title, its text, and whether a notebook is behind it."""
+    """A page of the site: file name, title, text, and whether a notebook is behind it."""
 
     name: str
     title: str
