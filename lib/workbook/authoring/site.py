@@ -29,6 +29,7 @@ TEMPLATES = Path(__file__).with_name("site_templates")
 LANGUAGE_NAMES = {"en": "English", "ko": "한국어"}
 NOTEBOOK = re.compile(r"(\d\d_\w+)\.ipynb(#.*)?")
 HEADINGS = ("h1", "h2", "h3")
+PARTS = (*HEADINGS, "dt")  # what the search leads to
 NO_TERMS = ("a", "code", "pre", "math", "summary", "h4", *HEADINGS)
 
 
@@ -213,14 +214,12 @@ def _sections(page: Page) -> list[tuple[str, str]]:
 
 
 def entries(page: Page) -> list[list[str]]:
-    """Return what the search finds on a page: for each heading its title, address and text."""
+    """Return what the search finds on a page: the title, address and text of each part and term."""
     rows = [[page.title, page.name, ""]]
     for text in _texts(page.body):
-        heading = text.parent if text.parent.name in HEADINGS else text.parent.parent
-        if heading.name in HEADINGS and heading.get("id"):
-            place = f"{page.name}#{quote(heading['id'])}"
-            if rows[-1][1] != place:
-                rows.append([heading.get_text(), place, ""])
-        else:
+        head = next((parent for parent in text.parents if parent.name in PARTS), None)
+        if head is None or not head.get("id"):
             rows[-1][2] += text
+        elif rows[-1][1] != (place := f"{page.name}#{quote(head['id'])}"):
+            rows.append([head.get_text(" ", strip=True), place, ""])
     return [[title, place, " ".join(text.split())] for title, place, text in rows if text.strip()]

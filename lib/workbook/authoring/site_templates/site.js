@@ -55,12 +55,18 @@ function excerpt({ text, first }) {
   return (start ? "…" : "") + text.slice(start, stop) + (stop < text.length ? "…" : "");
 }
 
+function page(place) {
+  const [name] = place.split("#");
+  return document.querySelector(`#contents > ul > li > a[href="${name}"]`).textContent;
+}
+
 function item(found) {
   const link = document.createElement("a");
   const line = document.createElement("span");
   const entry = document.createElement("li");
   link.href = found.place;
   link.textContent = found.title;
+  link.append(Object.assign(document.createElement("small"), { textContent: page(found.place) }));
   line.textContent = excerpt(found);
   entry.append(link, line);
   return entry;
