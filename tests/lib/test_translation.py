@@ -22,6 +22,7 @@ NUMBER_WORDS = {
     "half an hour": "30", "a minute": "1", "hundredth": "100", "thousand": "1000",
 }  # fmt: skip
 CODE = re.compile(r"^```.*?^```|`[^`]+`", re.DOTALL | re.MULTILINE)
+PARTICLE = re.compile(r"`[^`]+`(?:은|는|이|가|을|를|과|와|으로|로)(?![가-힣])")
 KEPT = {
     "code": CODE,
     "formulas": re.compile(r"\$[^$]+\$"),
@@ -47,6 +48,8 @@ def _changed(english, korean):
         if old != new:
             yield f"{name}: {sorted((old - new) | (new - old))}"
     shown = html.markdown(CODE.sub("", korean), html.Renderer(escape=False))
+    if found := PARTICLE.findall(korean):
+        yield f"particles: {found} after code, whose sound is unclear: put a word between"
     if "*" in BeautifulSoup(shown, "html.parser").get_text():
         yield "emphasis: a * is shown; put a space or a bracket elsewhere"
 
@@ -93,6 +96,7 @@ def english_terms():
         ("| a |\n|---|\n| b |", "| 가 |\n|---|", "rows"),
         ("- a\n- b", "- 가와 나", "items"),
         ("It is **so (very)** good.", "**참(매우)**은 좋습니다.", "emphasis"),
+        ("Use `fit`.", "`fit`을 씁니다.", "particles"),
         ("A soft prompt learns.", "부드러운 프롬프트를 배웁니다.", "terms: soft prompt"),
         ("All tokens.", "모든 낱말.", "terms: token"),
     ],
