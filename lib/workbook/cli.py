@@ -189,15 +189,16 @@ def present(
     out: Annotated[Path | None, typer.Option(help="Write this file, or into this folder.")] = None,
     port: Annotated[int, typer.Option(help="Port on this machine; 0 takes a free one.")] = 0,
     browser: Annotated[bool, typer.Option("--open/--no-open", help="Open the browser.")] = True,
+    language: InLanguage = Language.en,
 ) -> None:
     """Show the slides of an executed notebook in the browser, or write them as one HTML file."""
     from .authoring import slides
 
     [source] = sources([number])
     if out:
-        print(slides.write(source, out))
+        print(slides.write(source, out, language))
     else:
-        slides.serve(slides.page(source), port, browser)
+        slides.serve(slides.page(source, language), port, browser)
 
 
 @app.command()

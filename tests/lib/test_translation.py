@@ -153,15 +153,27 @@ def test_records_of_a_notebook_lose_nothing(source):
     assert wrong == {}
 
 
-@pytest.mark.parametrize("source", KOREAN, ids=lambda path: path.stem)
-def test_a_chapter_names_its_own_terms_in_english_once(source):
-    text = "\n".join(
-        record.korean for record in translation.records(translation.path(source, "ko"))
-    )
+def without_english(text: str, chapter: str) -> list[str]:
+    """Return the terms of a chapter whose first place in its text lacks the English in brackets."""
+    found = []
     for term in glossary.load("en"):
-        first = [text.find(n) for n in glossary.names(term.korean) if n in text]
-        if term.chapter == source.stem[:2] and first:
-            assert f"({glossary.names(term.english)[0]}" in text[min(first) :][:120], term.english
+        places = [text.find(name) for name in glossary.names(term.korean) if name in text]
+        if term.chapter == chapter and places:
+            if f"({glossary.names(term.english)[0]}" not in text[min(places) :][:80]:
+                found.append(term.english)
+    return found
+
+
+def test_a_term_without_its_english_is_found():
+    text = "문맥 내 학습(in-context learning)은 프롬프트를 씁니다. 문맥 내 학습은 좋습니다."
+    assert without_english(text, "01") == ["prompt"]
+    assert without_english(text, "02") == []
+
+
+@pytest.mark.parametrize("source", KOREAN, ids=lambda path: path.stem)
+def test_a_chapter_gives_the_english_of_its_own_terms_at_first_use(source):
+    kept = translation.records(translation.path(source, "ko"))
+    assert without_english("\n".join(r.korean for r in kept), source.stem[:2]) == []
 
 
 def test_every_meaning_of_the_glossary_is_translated():

@@ -14,7 +14,7 @@ import nbformat.v4
 from jinja2 import pass_context
 from nbconvert.exporters.slides import SlidesExporter
 
-from .. import assets, settings
+from .. import assets, settings, translation
 from ..errors import WorkbookError
 from ..files import atomic_path
 from . import build, html
@@ -29,15 +29,15 @@ WRAPPED = re.compile(r"\n(?![\n>|#`-])")  # a line break inside a paragraph
 FIGURE = re.compile(r"<(?:img|svg)\b")
 
 
-def page(source: Path) -> str:
+def page(source: Path, language: str = "en") -> str:
     """Return the slides of a source as HTML, with the outputs of its executed solved edition.
 
     Raises WorkbookError when the notebook was not executed, or has changed since.
     """
     options = {"template_name": "deck", "extra_template_basedirs": [str(TEMPLATES)]}
-    exporter = _Exporter(**options, exclude_output_prompt=True)
+    exporter = _Exporter(**options, exclude_output_prompt=True, language_code=language)
     resources = {"reveal": _library(), "metadata": {"path": str(settings.notebooks_dir())}}
-    return exporter.from_notebook_node(deck(source), resources)[0]
+    return exporter.from_notebook_node(deck(source, language), resources)[0]
 
 
 def _library() -> dict[str, str]:
@@ -50,20 +50,24 @@ def _library() -> dict[str, str]:
     }
 
 
-def deck(source: Path) -> nbformat.NotebookNode:
+def deck(source: Path, language: str = "en") -> nbformat.NotebookNode:
     """Return the notebook behind the slides: stubs for solutions, and outputs where they belong."""
-    notebook = build.with_outputs(source)
+    notebook = build.with_outputs(source, language)
     shown = [part for cell in notebook.cells if is_shown(cell) for part in one_figure_each(cell)]
-    notebook.cells = [cell for group in _dress(subslides(shown)) for cell in group]
+    notebook.cells = [
+        cell
+        for group in _dress(subslides(shown), translation.say("Minutes", language))
+        for cell in group
+    ]
     notebook.metadata.title = _title(shown)
     return notebook
 
 
-def write(source: Path, place: Path) -> Path:
+def write(source: Path, place: Path, language: str = "en") -> Path:
     """Write the slides of a source as a file, named after it where `place` is a folder."""
     path = place / f"{source.stem}.html" if place.is_dir() else place
     with atomic_path(path) as draft:
-        draft.write_text(page(source), encoding="utf-8")
+        draft.write_text(page(source, language), encoding="utf-8")
     return path
 
 
@@ -172,14 +176,14 @@ def _lines(cell) -> int:
 # -------------------------------------------------------------------------- how a cell gets dressed
 
 
-def _dress(groups) -> list[list]:
+def _dress(groups, minutes: str) -> list[list]:
     """Mark the first cell of each group, and give each its slide's title, notes and minutes."""
     part, notes = "", []
     for group in groups:
         first = group[0]
         named = _kind(first) in ("slide", "subslide")
         part = _heading(first) or part if _kind(first) == "slide" else part
-        notes = _notes(group) or ([] if named else notes)
+        notes = _notes(group, minutes) or ([] if named else notes)
         seconds = str(round(60 * _minutes(first)))
         kind = _kind(first) if named else "subslide"
         first.metadata.slideshow = {"slide_type": kind, "data": {"timing": seconds}}
@@ -202,13 +206,13 @@ def _minutes(cell) -> float:
     return build.own(cell).get("minutes", 0)
 
 
-def _notes(group) -> list:
+def _notes(group, minutes: str) -> list:
     """Return the speaker notes of a group, unfolded, the first of them with the minutes."""
     notes = [copy.deepcopy(cell) for cell in group if _kind(cell) == "notes"]
     for cell in notes:
         cell.source = DETAILS.sub(r"\1", cell.source)
     if notes and _minutes(group[0]):
-        notes[0].source = f"**Minutes: {_minutes(group[0]):g}**\n\n{notes[0].source}"
+        notes[0].source = f"**{minutes}: {_minutes(group[0]):g}**\n\n{notes[0].source}"
     return notes
 
 
