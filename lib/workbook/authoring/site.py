@@ -66,8 +66,17 @@ def write(out: Path, languages=settings.LANGUAGES) -> Path:
 
 
 def _write_language(place: Path, language: str, languages) -> None:
-    """Write the pages of one language and what its search reads."""
-    all_pages, layout = pages(language), _environment(language).get_template("layout.html.j2")
+    """Write the pages of one language, what its search reads, and its notebooks to take along."""
+    all_pages = pages(language)
+    _write_pages(place, all_pages, language, languages)
+    index = json.dumps([row for page in all_pages for row in entries(page)], ensure_ascii=False)
+    (place / "search_index.js").write_text(f"const SEARCH_INDEX = {index};\n", encoding="utf-8")
+    for source in _executed() if settings.repository() else []:
+        build.write(hosted.notebook(source, language), place / "hosted" / f"{source.stem}.ipynb")
+
+
+def _write_pages(place: Path, all_pages: list[Page], language: str, languages) -> None:
+    layout = _environment(language).get_template("layout.html.j2")
     root = "" if language == "en" else "../"
     others = [
         (one, LANGUAGE_NAMES[one], root + ("" if one == "en" else f"{one}/"))
@@ -75,16 +84,10 @@ def _write_language(place: Path, language: str, languages) -> None:
         if one != language
     ]
     same = {"pages": all_pages, "root": root, "others": others, "repository": settings.repository()}
-    for before, page, after in zip(
-        [None, *all_pages[:-1]], all_pages, [*all_pages[1:], None], strict=True
-    ):
+    neighbours = zip([None, *all_pages[:-1]], all_pages, [*all_pages[1:], None], strict=True)
+    for before, page, after in neighbours:
         around = {"before": before, "page": page, "after": after, "sections": _sections(page)}
-        text = layout.render(around, **same)
-        (place / page.name).write_text(text, encoding="utf-8")
-    for source in _executed() if settings.repository() else []:
-        build.write(hosted.notebook(source, language), place / "hosted" / f"{source.stem}.ipynb")
-    index = json.dumps([row for page in all_pages for row in entries(page)], ensure_ascii=False)
-    (place / "search_index.js").write_text(f"const SEARCH_INDEX = {index};\n", encoding="utf-8")
+        (place / page.name).write_text(layout.render(around, **same), encoding="utf-8")
 
 
 def pages(language: str) -> list[Page]:
