@@ -173,6 +173,15 @@ def vocabulary_size(model: torch.nn.Module) -> int:
     return model.config.get_text_config(decoder=True).vocab_size
 
 
+def check_ids(model: torch.nn.Module, largest: int) -> None:
+    """Raise WorkbookError for a token id, the largest of many, that the model has no word for."""
+    if largest >= vocabulary_size(model):
+        raise WorkbookError(
+            f"The model knows {vocabulary_size(model)} tokens and was given the id {largest}: use "
+            "the tokenizer that came with it."
+        )
+
+
 _known_causal = weakref.WeakSet()
 
 

@@ -58,8 +58,8 @@ def score_continuations(
     It is that of one row alone, whatever the model family. Where a cache allows that, the prefix
     that all prompts share is computed once, each prompt once for all its choices. After each batch
     `on_scored` is told how many more choices have their score. Raises WorkbookError for an empty
-    prompt or choice, for text longer than the model's context, and for models that are no
-    Transformer decoder.
+    prompt or choice, for text longer than the model's context, for tokens that the model does not
+    know, and for models that are no Transformer decoder.
     """
     check_batch_size(batch_tokens)
     if not all(prompts) or not all(options and all(options) for options in choices):
@@ -67,8 +67,9 @@ def score_continuations(
     if not prompts:
         return []
     models.check_causal(model)
-    pairs = zip(prompts, choices, strict=True)
+    pairs = list(zip(prompts, choices, strict=True))
     _check_context(model, [len(prompt) + max(map(len, options)) for prompt, options in pairs])
+    models.check_ids(model, max(max(map(max, (p, *options))) for p, options in pairs))
     with inference(model):
         score = _score_from_cache if _is_free_of_slots(model) else _score_in_full
         return score(model, prompts, choices, batch_tokens, on_scored or (lambda count: None))
@@ -413,16 +414,15 @@ def generate(
     temperature: float = 0.0,
     top_p: float = 1.0,
     seed: int = 0,
-    stop: str | None = None,
     batch_size: int = 16,
 ) -> list[str]:
     """Return the text that the model writes after each prompt, without special tokens.
 
     Greedy at temperature 0, else sampled with the seed; nothing else in the model's generation
     settings has a say. Writing starts from `encoding.prompt_ids`. The text ends at the end token of
-    the chat template, the tokenizer or the generation settings, after `max_new_tokens`, or before
-    the first occurrence of `stop`. Raises WorkbookError for an empty prompt, for text longer than
-    the model's context, and for models that are no Transformer decoder.
+    the chat template, the tokenizer or the generation settings, or after `max_new_tokens`. Raises
+    WorkbookError for an empty prompt, for text longer than the model's context, for tokens that the
+    model does not know, and for models that are no Transformer decoder.
     """
     check_batch_size(batch_size)
     if max_new_tokens < 1:
@@ -434,6 +434,7 @@ def generate(
         return []
     models.check_causal(model)
     _check_context(model, [len(row) + max_new_tokens for row in rows])
+    models.check_ids(model, max(map(max, rows)))
     sampling = {"do_sample": False}
     if temperature > 0:
         sampling = dict(do_sample=True, temperature=temperature, top_p=top_p, top_k=0)
@@ -447,8 +448,7 @@ def generate(
         for batch in _writing_batches(model, rows, batch_size):
             new = _write(model, [rows[i] for i in batch], config)
             for i, ids in zip(batch, new, strict=True):
-                text = tokenizer.decode(ids, skip_special_tokens=True)
-                texts[i] = (text.split(stop)[0] if stop else text).strip()
+                texts[i] = tokenizer.decode(ids, skip_special_tokens=True).strip()
     return texts
 
 

@@ -57,8 +57,14 @@ def seed() -> int:
 
 def cache_dir() -> Path:
     """Return the folder for fetched and trained files: `WORKBOOK_CACHE`, or the user's cache."""
-    chosen = os.environ.get("WORKBOOK_CACHE")
-    return Path(chosen or platformdirs.user_cache_dir("instruction-tuning-workbook")).expanduser()
+    usual = platformdirs.user_cache_dir("instruction-tuning-workbook")
+    chosen = os.environ.get("WORKBOOK_CACHE") or usual
+    try:
+        return Path(chosen).expanduser()
+    except RuntimeError as error:
+        raise WorkbookError(
+            f"WORKBOOK_CACHE is {chosen}, and there is no such user: write the folder in full."
+        ) from error
 
 
 def repo_root() -> Path:

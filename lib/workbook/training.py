@@ -181,7 +181,7 @@ def evaluate_loss(model, examples: Sequence[dict], batch_size: int = 16) -> floa
     if not examples:
         raise WorkbookError("There is nothing to measure the loss of: pass at least one example.")
     check_batch_size(batch_size)
-    check_lengths(model, examples)
+    check_examples(model, examples)
     model.eval()
     device = next(model.parameters()).device
     order = sorted(range(len(examples)), key=lambda i: len(examples[i]["labels"]))
@@ -451,12 +451,14 @@ def _check_request(model, examples, validation, counts: dict[str, int | None]) -
     for name, count in counts.items():
         if count is not None and count < 1:
             raise WorkbookError(f"{name} is {count}: choose at least 1.")
-    check_lengths(model, (*examples, *(validation or ())))
+    check_examples(model, (*examples, *(validation or ())))
     models.learning_weights(model)
+    models.check_causal(model)
 
 
-def check_lengths(model: torch.nn.Module, examples: Sequence[dict]) -> None:
-    """Raise WorkbookError if an example has more tokens than the model's context."""
+def check_examples(model: torch.nn.Module, examples: Sequence[dict]) -> None:
+    """Raise WorkbookError for an example longer than the model's context or with unknown tokens."""
+    models.check_ids(model, max(max(example["input_ids"]) for example in examples))
     longest = max(len(example["labels"]) for example in examples)
     limit = models.context_length(model)
     if longest > limit:

@@ -375,6 +375,9 @@ def test_encoders_and_recurrent_models_are_refused(
         scoring.score_continuations(model, PROMPTS, CHOICES)
     with pytest.raises(WorkbookError, match=f"{message}.*choose a"):
         written(model, PROMPTS, monkeypatch)
+    example = {"input_ids": [1, 2], "attention_mask": [1, 1], "labels": [-100, 2]}
+    with pytest.raises(WorkbookError, match=f"{message}.*choose a"):
+        training.fit(model, [example])
     assert model.training == mode
     if dtype == torch.float32:
         model.save_pretrained(tmp_path)

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workbook import scoring
+from workbook import scoring, training
 from workbook.errors import WorkbookError
 
 PROMPTS = ["the film is good and", "the film is", "the story was a very long one and", "the end"]
@@ -126,14 +126,16 @@ def test_sampling_follows_the_seed(tiny_model, tiny_tokenizer):
     assert sample(0) == sample(0) != sample(1)
 
 
-def test_generation_stops_before_the_stop_text(tiny_model, tiny_tokenizer):
-    text = scoring.generate(tiny_model, tiny_tokenizer, PROMPTS[:1], prompt_style="plain")[0]
-    stop = text[len(text) // 2]
-    cut = scoring.generate(
-        tiny_model, tiny_tokenizer, PROMPTS[:1], prompt_style="plain", stop=stop
-    )[0]
-    assert stop not in cut
-    assert text.startswith(cut)
+def test_tokens_of_another_model_are_refused(tiny_model, tiny_tokenizer):
+    """With a tokenizer of more words an embedding would fail with nothing but an index."""
+    unknown = tiny_model.config.vocab_size
+    example = {"input_ids": [1, unknown], "attention_mask": [1, 1], "labels": [-100, unknown]}
+    with pytest.raises(WorkbookError, match=f"knows {unknown} tokens.*id {unknown}"):
+        scoring.score_continuations(tiny_model, [[1, 2]], [[[3], [unknown]]])
+    with pytest.raises(WorkbookError, match="came with it"):
+        training.fit(tiny_model, [example])
+    with pytest.raises(WorkbookError, match="came with it"):
+        training.evaluate_loss(tiny_model, [example])
 
 
 def test_a_working_copy_is_made_once(tiny_model, monkeypatch):

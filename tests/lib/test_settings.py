@@ -59,3 +59,9 @@ def test_the_faster_format_is_measured_once(tmp_path, monkeypatch, seconds, expe
     assert len(calls) == 2
     assert list(json.loads((tmp_path / "precision.json").read_text()).values()) == [expected]
     settings.bf16_is_faster.cache_clear()
+
+
+def test_a_cache_of_nobody_is_refused(monkeypatch):
+    monkeypatch.setenv("WORKBOOK_CACHE", "~nobody-of-this-name/cache")
+    with pytest.raises(WorkbookError, match="write the folder in full"):
+        settings.cache_dir()

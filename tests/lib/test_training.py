@@ -255,6 +255,8 @@ def test_a_run_interrupted_anywhere_leaves_nothing_for_the_next(
     """The interrupt comes in the middle of each function of the run: cast, step, validation …"""
     monkeypatch.setattr(training, "release_memory", lambda: None)  # half a second each time
     start, fresh = models.snapshot(tiny_model), copy.deepcopy(tiny_model)
+    for model in (tiny_model, fresh):
+        models.check_causal(model)  # once, so that each run has the same lines
     options = dict(
         batch_size=3, lr=1e-2, seed=3, validation=examples, regularizers=[remedies.l2_sp(start, 1)]
     )

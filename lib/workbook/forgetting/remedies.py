@@ -119,7 +119,7 @@ def example_loss(model: torch.nn.Module, example: dict) -> torch.Tensor:
 
 
 def _batch_of(model: torch.nn.Module, example: dict) -> dict[str, torch.Tensor]:
-    training.check_lengths(model, [example])
+    training.check_examples(model, [example])
     return training.to_device(collate([example]), model.device)
 
 
