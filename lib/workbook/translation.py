@@ -132,7 +132,7 @@ def apply(cells, source: Path, language: str) -> None:
 
 
 def _mark(phrase: str, language: str) -> str:
-    return f"\n\n> *{say(phrase, language)}*"
+    return f'\n\n<blockquote lang="{language}">{say(phrase, language)}</blockquote>'
 
 
 def say(phrase: str, language: str) -> str:

@@ -288,7 +288,8 @@ def test_korean_pages_have_korean_around_them(folder):
     page = read(folder / "ko" / "99_sample.html")
     phrases = translation.phrases("ko")
     assert page.select_one("#contents label").text == phrases["Search"]
-    assert phrases[translation.UNTRANSLATED] in page.main.text
+    assert page.blockquote.text == phrases[translation.UNTRANSLATED]
+    assert page.blockquote["lang"] == "ko" and page.select_one(".prose")["lang"] == "en"
 
 
 def test_a_folder_with_other_files_is_refused_and_kept(course):

@@ -136,6 +136,10 @@ def _notebook_page(source: Path, language: str) -> Page:
             cell.outputs = []
     body = _soup(_exporter().from_notebook_node(notebook)[0])
     link_terms(body, language)
+    if language != "en":
+        is_translated = translation.path(source, language).exists()
+        for block in body.select(".output" if is_translated else ".output, .prose"):
+            block["lang"] = "en"  # for programs that read aloud
     return Page(f"{source.stem}.html", body.h1.get_text(), body, is_notebook=True)
 
 
