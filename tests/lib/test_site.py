@@ -99,6 +99,7 @@ def read(path: Path) -> BeautifulSoup:
 
 def broken(folder: Path) -> list[str]:
     """Return each address in the pages of a site that leads nowhere, or loads from elsewhere."""
+    folder = folder.resolve()
     pages = {path: read(path) for path in folder.rglob("*.html")}
     anchors = {path: {tag["id"] for tag in page.select("[id]")} for path, page in pages.items()}
     return [
