@@ -351,4 +351,4 @@ def test_workflow_and_devcontainer_use_what_exists():
     [uploaded] = [
         s["with"]["path"] for s in steps["jobs"]["site"]["steps"] if "path" in s.get("with", {})
     ]
-    assert uploaded == "site" and "site/" in (ROOT / ".gitignore").read_text("utf-8").splitlines()
+    assert uploaded == "site" and "/site/" in (ROOT / ".gitignore").read_text("utf-8").splitlines()
