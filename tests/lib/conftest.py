@@ -4,6 +4,7 @@ import copy
 import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["WORKBOOK_LANGUAGE"] = "en"  # whatever language this checkout was opened in
 
 import hypothesis
 import pytest

@@ -13,7 +13,7 @@ from nbconvert.filters.markdown_mistune import MarkdownWithMath
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_output
 from typer.testing import CliRunner
 
-from workbook import assets, cli, settings
+from workbook import assets, cli, settings, translation
 from workbook.assets import convert
 from workbook.authoring import build, slides
 from workbook.errors import WorkbookError
@@ -218,6 +218,18 @@ def test_a_sub_slide_without_heading_names_its_part(soup):
     parts = [tag.text for tag in soup.select("p.part")]
     assert parts and set(parts) == {"A sample notebook"}
     assert not any(frame.find(["h1", "h2"]) for frame in frames(soup) if frame.select_one("p.part"))
+
+
+def test_slides_in_another_language_have_its_notes_and_minutes(source):
+    records = Path(__file__).parents[2] / "notebooks" / "source" / "ko" / "interface.yaml"
+    file = translation.path(source, "ko")
+    file.parent.mkdir()
+    file.with_name(records.name).write_text(records.read_text("utf-8"), "utf-8")
+    notes = translation.digest("Count aloud with the class.")
+    file.write_text(f'- english: "{notes}"\n  korean: 함께 세어 봅니다.\n', "utf-8")
+    soup = BeautifulSoup(slides.page(source, "ko"), "html.parser")
+    assert soup.html["lang"] == "ko"
+    assert "시간(분): 1" in soup.aside.text and "함께 세어 봅니다." in soup.aside.text
 
 
 # ------------------------------------------------------------------------------------ the functions

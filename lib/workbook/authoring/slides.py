@@ -12,14 +12,12 @@ from socketserver import ThreadingTCPServer
 import nbformat
 import nbformat.v4
 from jinja2 import pass_context
-from latex2mathml import converter
 from nbconvert.exporters.slides import SlidesExporter
-from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 
-from .. import assets, settings
+from .. import assets, settings, translation
 from ..errors import WorkbookError
 from ..files import atomic_path
-from . import build
+from . import build, html
 
 TEMPLATES = Path(__file__).with_name("slide_templates")
 SHORT = 8  # lines of code that are shown open
@@ -31,15 +29,15 @@ WRAPPED = re.compile(r"\n(?![\n>|#`-])")  # a line break inside a paragraph
 FIGURE = re.compile(r"<(?:img|svg)\b")
 
 
-def page(source: Path) -> str:
+def page(source: Path, language: str = "en") -> str:
     """Return the slides of a source as HTML, with the outputs of its executed solved edition.
 
     Raises WorkbookError when the notebook was not executed, or has changed since.
     """
     options = {"template_name": "deck", "extra_template_basedirs": [str(TEMPLATES)]}
-    exporter = _Exporter(**options, exclude_output_prompt=True)
+    exporter = _Exporter(**options, exclude_output_prompt=True, language_code=language)
     resources = {"reveal": _library(), "metadata": {"path": str(settings.notebooks_dir())}}
-    return exporter.from_notebook_node(deck(source), resources)[0]
+    return exporter.from_notebook_node(deck(source, language), resources)[0]
 
 
 def _library() -> dict[str, str]:
@@ -52,21 +50,24 @@ def _library() -> dict[str, str]:
     }
 
 
-def deck(source: Path) -> nbformat.NotebookNode:
+def deck(source: Path, language: str = "en") -> nbformat.NotebookNode:
     """Return the notebook behind the slides: stubs for solutions, and outputs where they belong."""
-    notebook = build.make(source, "learner")
-    _add_outputs(notebook.cells, _executed(source).cells)
+    notebook = build.with_outputs(source, language)
     shown = [part for cell in notebook.cells if is_shown(cell) for part in one_figure_each(cell)]
-    notebook.cells = [cell for group in _dress(subslides(shown)) for cell in group]
+    notebook.cells = [
+        cell
+        for group in _dress(subslides(shown), translation.say("Minutes", language))
+        for cell in group
+    ]
     notebook.metadata.title = _title(shown)
     return notebook
 
 
-def write(source: Path, place: Path) -> Path:
+def write(source: Path, place: Path, language: str = "en") -> Path:
     """Write the slides of a source as a file, named after it where `place` is a folder."""
     path = place / f"{source.stem}.html" if place.is_dir() else place
     with atomic_path(path) as draft:
-        draft.write_text(page(source), encoding="utf-8")
+        draft.write_text(page(source, language), encoding="utf-8")
     return path
 
 
@@ -175,37 +176,14 @@ def _lines(cell) -> int:
 # -------------------------------------------------------------------------- how a cell gets dressed
 
 
-def _executed(source: Path) -> nbformat.NotebookNode:
-    path, run = build.output_path(source, "solved"), f"do `workbook run {source.stem[:2]} --write`"
-    if not path.exists():
-        raise WorkbookError(f"{source.stem} was not executed yet: {run} first.")
-    executed = build.read(path)
-    if build.code_hash(executed) != build.code_hash(build.make(source, "solved")):
-        raise WorkbookError(f"{source.stem} has changed since it was executed: {run} again.")
-    return executed
-
-
-def _add_outputs(cells, executed) -> None:
-    """Give the code cells their outputs, in place, except the exercises, which show a stub."""
-    outputs = [cell.outputs for cell in executed if cell.cell_type == "code"]
-    code = [cell for cell in cells if cell.cell_type == "code"]
-    for cell, found in zip(code, outputs, strict=True):
-        cell.outputs = [] if "exercise" in build.own(cell) else list(filter(_can_be_shown, found))
-
-
-def _can_be_shown(output) -> bool:
-    """Tell whether an output is neither a script nor meant for the terminal."""
-    return output.get("name") != "stderr" and "application/javascript" not in output.get("data", {})
-
-
-def _dress(groups) -> list[list]:
+def _dress(groups, minutes: str) -> list[list]:
     """Mark the first cell of each group, and give each its slide's title, notes and minutes."""
     part, notes = "", []
     for group in groups:
         first = group[0]
         named = _kind(first) in ("slide", "subslide")
         part = _heading(first) or part if _kind(first) == "slide" else part
-        notes = _notes(group) or ([] if named else notes)
+        notes = _notes(group, minutes) or ([] if named else notes)
         seconds = str(round(60 * _minutes(first)))
         kind = _kind(first) if named else "subslide"
         first.metadata.slideshow = {"slide_type": kind, "data": {"timing": seconds}}
@@ -228,30 +206,21 @@ def _minutes(cell) -> float:
     return build.own(cell).get("minutes", 0)
 
 
-def _notes(group) -> list:
+def _notes(group, minutes: str) -> list:
     """Return the speaker notes of a group, unfolded, the first of them with the minutes."""
     notes = [copy.deepcopy(cell) for cell in group if _kind(cell) == "notes"]
     for cell in notes:
         cell.source = DETAILS.sub(r"\1", cell.source)
     if notes and _minutes(group[0]):
-        notes[0].source = f"**Minutes: {_minutes(group[0]):g}**\n\n{notes[0].source}"
+        notes[0].source = f"**{minutes}: {_minutes(group[0]):g}**\n\n{notes[0].source}"
     return notes
 
 
 # ------------------------------------------------------------------------------------ to HTML
 
 
-class _Renderer(IPythonRenderer):
-    """Writes formulas as MathML, which browsers draw themselves, and drops links to local files."""
-
-    def inline_math(self, body: str) -> str:
-        return converter.convert(body)
-
-    def block_math(self, body: str) -> str:
-        return converter.convert(body, display="block")
-
-    def latex_environment(self, name: str, body: str) -> str:
-        return self.block_math(rf"\begin{{{name}}}{body}\end{{{name}}}")
+class _Renderer(html.Renderer):
+    """Drops links to local files, which a talk does not have."""
 
     def link(self, text: str, url: str, title: str | None = None) -> str:
         return super().link(text, url, title) if url.startswith("http") else text
@@ -264,7 +233,7 @@ class _Exporter(SlidesExporter):
     def markdown2html(self, context, source):
         path = context["resources"]["metadata"]["path"]
         options = {"embed_images": True, "exclude_anchor_links": True, "path": path}
-        return MarkdownWithMath(renderer=_Renderer(escape=False, **options)).render(source)
+        return html.markdown(source, _Renderer(escape=False, **options))
 
 
 # ------------------------------------------------------------------------------------- to a browser
@@ -290,7 +259,7 @@ class _Handler(BaseHTTPRequestHandler):
         """Keep the terminal quiet."""
 
 
-def server(html: str, port: int = 0) -> ThreadingTCPServer:
+def server(page: str, port: int = 0) -> ThreadingTCPServer:
     """Return a server of one page on this machine only; port 0 is any free one.
 
     Raises WorkbookError when the port cannot be had.
@@ -299,13 +268,13 @@ def server(html: str, port: int = 0) -> ThreadingTCPServer:
         made = _Server(("127.0.0.1", port), _Handler)
     except (OSError, OverflowError) as error:
         raise WorkbookError(f"Port {port} cannot be used: give another, or none.") from error
-    made.page = html.encode()
+    made.page = page.encode()
     return made
 
 
-def serve(html: str, port: int = 0, browser: bool = True) -> None:
+def serve(page: str, port: int = 0, browser: bool = True) -> None:
     """Serve a page until Ctrl-C, print its address, and open it in the browser if wanted."""
-    with server(html, port) as running, contextlib.suppress(KeyboardInterrupt):
+    with server(page, port) as running, contextlib.suppress(KeyboardInterrupt):
         address = f"http://127.0.0.1:{running.server_address[1]}/"
         keys = "S: speaker view, ?: all keys, Ctrl-C here ends it"
         print(f"The slides are at {address} ({keys})", flush=True)
