@@ -1,4 +1,4 @@
-"""The command `workbook`: check, fetch, open, reset, run, build, present, measure, evaluate."""
+"""The command `workbook`: what `make` does, and what it does not, such as present and plan."""
 
 import io
 import os
@@ -115,6 +115,20 @@ def lab(context: typer.Context, solved: Solved = False) -> None:
 
     edition = Edition.solved if solved else Edition.learner
     raise typer.Exit(workspace.open_lab(context.args, edition))
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def bundle(
+    context: typer.Context,
+    out: Annotated[Path, typer.Option(help="The folder to make.")] = Path("bundle"),
+) -> None:
+    """Pack course, packages, model and data for laptops without a network.
+
+    More options go to pip, such as --extra-index-url for the CPU build of PyTorch.
+    """
+    from . import bundle
+
+    print(f"{bundle.make(out, context.args)}: copy it to each laptop, then follow its README.txt")
 
 
 @app.command()
