@@ -161,14 +161,16 @@ def run(
 
 @app.command()
 def build(numbers: Numbers = None, overwrite: Overwrite = False) -> None:
-    """Write the learner edition from the sources, and the table and figure of README.md."""
-    from .authoring import build, readme
+    """Write the learner edition from the sources, and what is made in README.md and docs/."""
+    from .authoring import build, readme, teaching
 
     for path in build.build(numbers or (), overwrite):
         print(path.name)
     readme.refresh_readme()
     if not numbers:  # to look whether the recording is complete takes seconds
         readme.refresh_picture()
+    if not numbers:  # its plans name sections of all notebooks
+        teaching.refresh()
 
 
 @app.command()
