@@ -19,7 +19,7 @@
 
 # %%
 from IPython.display import Markdown, display
-from workbook import checks, course, doctor, glossary, models, plots, recording, scoring
+from workbook import course, doctor, glossary, models, plots, progress, recording, scoring
 
 # %% [markdown] slide="slide" minutes=2
 # ## Does this machine run the course?
@@ -134,13 +134,23 @@ display(Markdown(course.table()))
 # %% [markdown] slide="slide" minutes=1
 # ## Your progress
 #
-# Each check that you pass is remembered on this machine. Run this cell whenever you come back.
+# Each check that you pass is remembered on this machine. Run this cell whenever you come back. A
+# quiz counts when you write your answers into its cell: `checks.quiz("03", "b a cd a")`, a word a
+# question, the first option being a.
 
 # %% [markdown] slide="notes"
 # Progress stays in the cache folder of the learner; nothing is sent anywhere.
 
 # %%
-checks.table()
+progress.show()
+
+# %% [markdown]
+# Would you like to keep it? With your name between the quotation marks, the next cell writes one
+# HTML file, `my/completion.html`. It says what you solved and is no certificate.
+
+# %%
+name = ""
+progress.write_record(name)
 
 # %% [markdown] slide="slide" minutes=2 literature=true
 # ## Statements you may meet elsewhere

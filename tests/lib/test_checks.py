@@ -6,7 +6,6 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from IPython.core.formatters import DisplayFormatter
 
-from workbook import checks
 from workbook.checks import report
 from workbook.checks.report import call, exercise, expect
 
@@ -181,16 +180,3 @@ def test_the_record_is_in_the_cache_by_default(monkeypatch, tmp_path):
     monkeypatch.setenv("WORKBOOK_CACHE", str(tmp_path))
     report._remember(report.Result("1.1", "passed", ""))
     assert (tmp_path / "progress.json").exists()
-
-
-def test_table_lists_every_exercise_in_order(shown, outputs):
-    exercise("10.1", "Last")(lambda: None)
-    exercise("2.2", "Next")(lambda: None)
-    shown(lambda ids: [-100, 6, 7])
-    checks.table()
-    assert outputs[-1]["text/plain"].splitlines() == [
-        "1 of 3 exercises passed",
-        "2.1  Mask the prompt  passed",
-        "2.2  Next  not started",
-        "10.1  Last  not started",
-    ]

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-from .. import course, measurements, settings
+from .. import course, measurements, progress, settings
 from ..errors import WorkbookError
 from ..files import atomic_path
 from . import build
@@ -124,18 +124,14 @@ def sections(number: str) -> dict[str, float]:
     return found
 
 
-def exercise_minutes(number: str) -> float:
+def exercise_minutes(number: str) -> int:
     """Return the minutes of an exercise, such as "3.2"; raises WorkbookError for an unknown one."""
     [source] = sources([number.partition(".")[0]])
-    asked = 0.0
-    for cell in build.make(source, "solved").cells:
-        if cell.cell_type == "markdown" and (
-            found := re.search(r"Minutes:\**:? (\d+)", cell.source)
-        ):
-            asked = float(found[1])
-        if build.own(cell).get("exercise") == number:
-            return asked
-    raise WorkbookError(f"There is no exercise {number}: mend the plans in authoring/teaching.py.")
+    known = progress.exercise_minutes(build.output_path(source, "learner"))
+    if number not in known:
+        message = "mend the plans in authoring/teaching.py."
+        raise WorkbookError(f"There is no exercise {number}: {message}")
+    return known[number]
 
 
 def _talk(number: str, names: tuple[str, ...]) -> float:
