@@ -123,7 +123,8 @@ def opened(browser, source: Path, **options) -> Iterator:
         page.on("console", lambda message: deck.complaints.append(message.text))
         page.on("pageerror", lambda error: deck.complaints.append(str(error)))
         page.goto(f"http://{here}/")
-        page.wait_for_function("window.Reveal && Reveal.isReady()")
+        # Not a condition in JavaScript, which the policy of the page would refuse to evaluate.
+        page.locator(".reveal.ready").wait_for(state="attached")
         yield page, deck
         page.close()
         server.shutdown()

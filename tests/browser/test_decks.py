@@ -41,6 +41,17 @@ def test_a_deck_asks_no_other_host_for_anything(deck):
     assert deck.requests == [] and deck.complaints == []
 
 
+def test_a_deck_is_accessible(browser, deck):
+    """Axe's rules, contrast and alternative texts among them, on all slides in the print view."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    with decks.opened(browser, deck.source) as (page, _):
+        page.goto(f"{page.url.partition('#')[0]}?print-pdf")
+        page.locator(".pdf-page").last.wait_for(state="attached")
+        assert page.locator(".pdf-page").count() == len(deck.slides)
+        found = axe.run(page).response["violations"]
+    assert [(rule["id"], rule["nodes"][0]["html"][:200]) for rule in found] == []
+
+
 def test_every_slide_names_its_cells(deck):
     assert all(slide.cells for slide in deck.slides)
 

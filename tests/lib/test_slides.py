@@ -374,6 +374,16 @@ def test_a_long_table_is_cut_with_a_note():
     assert len([row for row in html.select("tr") if row.td]) == 9
 
 
+def test_an_empty_cell_is_no_heading():
+    renderer = slides._Renderer(escape=False)
+    html = MarkdownWithMath(renderer=renderer).render("| | b |\n|---|---|\n| c | d |")
+    assert [tag.text for tag in BeautifulSoup(html, "html.parser").select("th")] == ["b"]
+    frame = "<table><tr><th></th><th>b</th></tr><tr><th>c</th><td>d</td></tr></table>"
+    [piece] = cut(code("x", new_output("display_data", {"text/html": frame}), code="hide"))
+    found = BeautifulSoup(piece.outputs[0].data["text/html"], "html.parser").select("th")
+    assert [tag.text for tag in found] == ["b", "c"]
+
+
 def test_a_table_of_some_length_is_cut_into_slides_with_the_same_head():
     html = TABLE.replace("<tr><td>1</td><td>a</td></tr>", "", 29)
     _, *found = cut(code("x", new_output("display_data", {"text/html": html})))

@@ -427,6 +427,9 @@ def _table_rows(html: str, wanted: Sequence[int], is_first: bool) -> str:
     if not is_first:
         for paragraph in soup.select("p"):
             paragraph.extract()
+    for heading in soup.select("th"):
+        if not heading.get_text().strip():
+            heading.name = "td"  # a heading says something
     return str(soup)
 
 

@@ -12,6 +12,7 @@ import nbformat
 import nbformat.v4
 from jinja2 import pass_context
 from latex2mathml import converter
+from mistune.plugins.table import render_table_cell
 from nbconvert.exporters.slides import SlidesExporter
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 
@@ -327,6 +328,10 @@ class _Renderer(IPythonRenderer):
 
     def latex_environment(self, name: str, body: str) -> str:
         return self.block_math(rf"\begin{{{name}}}{body}\end{{{name}}}")
+
+    def table_cell(self, text: str, align: str | None = None, head: bool = False) -> str:
+        """Write an empty cell of a head as a plain one: a heading says something."""
+        return render_table_cell(self, text, align, head and bool(text.strip()))
 
     def link(self, text: str, url: str, title: str | None = None) -> str:
         return super().link(text, url, title) if url.startswith("http") else text
