@@ -191,6 +191,19 @@ def present(
 
 
 @app.command()
+def record(
+    name: Annotated[str, typer.Argument(help="Your name, in quotation marks.")],
+    out: Annotated[
+        Path | None, typer.Option(help="The file; my/completion.html without it.")
+    ] = None,
+) -> None:
+    """Write what you have solved as one HTML file, which is no certificate."""
+    from . import checks
+
+    print(f"written to {checks.write_record(name, out)}")
+
+
+@app.command()
 def measure(
     numbers: Some,
     jobs: Annotated[int, typer.Option(min=1, help="Points measured at a time.")] = 1,

@@ -126,9 +126,7 @@ def test_the_lab_opens_notebook_00_which_runs(learner):
     found = cells(page)
     assert not [cell["source"] for cell in found if cell["failed"]]
     assert all(cell["outputs"] != "[]" for cell in found if "print(" in cell["source"])
-    assert (
-        "0 of " in found[place(page, lambda cell: "progress.show()" in cell["source"])]["outputs"]
-    )
+    assert "0 of " in found[place(page, lambda cell: "checks.table()" in cell["source"])]["outputs"]
 
 
 def test_an_exercise_is_answered_wrongly_twice_and_then_rightly(learner):
@@ -170,7 +168,7 @@ def test_a_quiz_opens_by_keyboard_and_is_graded(learner):
 def test_progress_counts_it(learner):
     page, _ = learner
     opened(page, "00_start_here.ipynb")
-    shown = run(page, place(page, lambda cell: "progress.show()" in cell["source"]))
+    shown = run(page, place(page, lambda cell: "checks.table()" in cell["source"]))
     assert "1 of " in shown and "exercises passed" in shown
 
 

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-from .. import course, measurements, progress, settings
+from .. import course, measurements, settings
 from ..errors import WorkbookError
 from ..files import atomic_path
 from . import build
@@ -127,7 +127,7 @@ def sections(number: str) -> dict[str, float]:
 def exercise_minutes(number: str) -> int:
     """Return the minutes of an exercise, such as "3.2"; raises WorkbookError for an unknown one."""
     [source] = sources([number.partition(".")[0]])
-    known = progress.exercise_minutes(build.output_path(source, "learner"))
+    known = course.exercise_minutes(build.output_path(source, "learner"))
     if number not in known:
         message = "mend the plans in authoring/teaching.py."
         raise WorkbookError(f"There is no exercise {number}: {message}")

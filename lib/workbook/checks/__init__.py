@@ -4,9 +4,10 @@ import importlib
 import pkgutil
 
 from .quizzes import questions, quiz
+from .record import table, write_record
 from .report import progress, quiz_results, titles
 
-__all__ = ["progress", "questions", "quiz", "quiz_results", "titles"]
+__all__ = ["progress", "questions", "quiz", "quiz_results", "table", "titles", "write_record"]
 
 for _module in pkgutil.iter_modules(__path__):
     if _module.name.startswith("nb"):

@@ -3,19 +3,16 @@
 import datetime
 import html
 import importlib.metadata
-import json
-import os
-import re
 from pathlib import Path
 from typing import NamedTuple
 
 from IPython.display import display
 
-from . import checks, course, settings
-from .errors import WorkbookError
-from .files import atomic_path
+from .. import course, settings
+from ..errors import WorkbookError
+from ..files import atomic_path
+from . import report
 
-MINUTES = re.compile(r"Minutes:\**:? (\d+)")
 PAGE = """<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -58,24 +55,11 @@ class Chapter(NamedTuple):
         return sum(self.exercises[number] for number in self.passed)
 
 
-def exercise_minutes(notebook: Path) -> dict[str, int]:
-    """Return the exercises of a built notebook with the minutes that it says of each."""
-    found, minutes = {}, 0
-    for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"]:
-        text = "".join(cell["source"])
-        if cell["cell_type"] == "markdown" and (said := MINUTES.search(text)):
-            minutes = int(said[1])
-        number = cell["metadata"].get("workbook", {}).get("exercise")
-        if number:
-            found[number] = minutes
-    return found
-
-
 def chapters() -> list[Chapter]:
     """Return what was done of each notebook that has exercises."""
-    done, quizzes, result = checks.progress(), checks.quiz_results(), []
+    done, quizzes, result = report.progress(), report.quiz_results(), []
     for one in course.CHAPTERS:
-        exercises = exercise_minutes(one.notebook) if one.notebook else {}
+        exercises = course.exercise_minutes(one.notebook) if one.notebook else {}
         passed = [number for number in exercises if done.get(number) == "passed"]
         if exercises:
             quiz = quizzes.get(one.number, "–")
@@ -97,7 +81,7 @@ def summary(found: list[Chapter]) -> str:
     )
 
 
-def show() -> None:
+def table() -> None:
     """Display a row a notebook: exercises passed, the quiz, minutes."""
     found = chapters()
     head = summary(found)
@@ -121,27 +105,25 @@ def _table(found: list[Chapter]) -> str:
     return f"<table><tr>{head}</tr>{''.join(f'<tr>{row}</tr>' for row in rows)}</table>"
 
 
-def write_record(name: str, path: Path | None = None) -> Path | None:
+def write_record(name: str, path: Path | None = None) -> Path:
     """Write what `name` has solved as one HTML file, by default my/completion.html; return it.
 
-    Without a name nothing is written. Raises WorkbookError while no exercise is passed.
+    Raises WorkbookError without a name, and while no exercise is passed.
     """
-    if not name.strip():
-        print("Write your name between the quotation marks, then run this cell again.")
-        return None
     found = chapters()
+    if not name.strip():
+        raise WorkbookError("Write your name, in quotation marks: it stands on the record.")
     if not any(chapter.passed for chapter in found):
         raise WorkbookError("No exercise is passed yet: solve one, run its check, then try again.")
     path = path or settings.repo_root() / "my" / "completion.html"
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(path) as draft:
         draft.write_text(_page(name, found), encoding="utf-8")
-    print(f"written to {os.path.relpath(path, settings.repo_root())}")
     return path
 
 
 def _page(name: str, found: list[Chapter]) -> str:
-    titles = checks.titles()
+    titles = report.titles()
     passed = [number for chapter in found for number in chapter.passed]
     return PAGE.format(
         title="What I worked through",
