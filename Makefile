@@ -17,13 +17,15 @@ JOBS ?= 2
 PYTEST := OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n $(JOBS) --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help install fetch lab reset test lint check run build site measure bench doctor clean
+.PHONY: help install fetch lab reset test test-browser lint check run build site measure bench \
+	doctor clean
 
 help:
 	@echo "make lab      open your copies, in my/, in JupyterLab (sets everything up on first use; LANGUAGE=ko)"
 	@echo "make reset    put a fresh copy of a notebook into my/ and keep your old one (NB=03)"
 	@echo "make run      execute the solved notebooks and print a table (NB=03 for one, WRITE=1 keeps)"
 	@echo "make test     check style and spelling, then run the tests"
+	@echo "make test-browser  measure every slide, and take the learner's way, in Chromium"
 	@echo "make check    the part of the tests that needs no model (a minute or two)"
 	@echo "make doctor   check this machine"
 	@echo "make build    write the learner notebooks from notebooks/source"
@@ -64,6 +66,10 @@ $(VENV)/.bench: $(VENV)/.installed
 	@$(call PIP_INSTALL,-e '.[test,bench]')
 	@touch $@
 
+$(VENV)/.browser: $(VENV)/.installed
+	@$(call PIP_INSTALL,-e '.[test,browser]')
+	@touch $@
+
 fetch: install
 	@$(WORKBOOK) fetch
 
@@ -75,6 +81,9 @@ reset: install
 
 test: lint fetch
 	@$(PYTEST) $(ARGS)
+
+test-browser: fetch $(VENV)/.browser
+	@$(PYTHON) -m pytest tests/browser -rs $(ARGS)
 
 lint: install
 	@$(PYTHON) -m ruff check .

@@ -135,6 +135,20 @@ def lab(
     raise typer.Exit(workspace.open_lab(context.args, edition))
 
 
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def bundle(
+    context: typer.Context,
+    out: Annotated[Path, typer.Option(help="The folder to make.")] = Path("bundle"),
+) -> None:
+    """Pack course, packages, model and data for laptops without a network.
+
+    More options go to pip, such as --extra-index-url for the CPU build of PyTorch.
+    """
+    from . import bundle
+
+    print(f"{bundle.make(out, context.args)}: copy it to each laptop, then follow its README.txt")
+
+
 @app.command()
 def reset(numbers: Some, solved: Solved = False) -> None:
     """Put fresh copies into my/ and keep your old ones, which you close in JupyterLab first."""
@@ -168,11 +182,11 @@ def run(
 def build(
     numbers: Numbers = None, overwrite: Overwrite = False, language: InLanguage = Language.en
 ) -> None:
-    """Write the learner edition from the sources, and the table and figure of README.md.
+    """Write the learner edition from the sources, and what is made in README.md and docs/.
 
     In another language both editions are written, into a folder of its name.
     """
-    from .authoring import build, readme
+    from .authoring import build, readme, teaching
 
     for path in build.build(numbers or (), overwrite, language):
         print(path.name)
@@ -181,6 +195,8 @@ def build(
     readme.refresh_readme()
     if not numbers:  # to look whether the recording is complete takes seconds
         readme.refresh_picture()
+    if not numbers:  # its plans name sections of all notebooks
+        teaching.refresh()
 
 
 @app.command()
@@ -227,6 +243,19 @@ def translate(numbers: Some, language: InLanguage = Language.ko) -> None:
 
     for source in sources(numbers):
         print(translation.skeleton(build.texts(source), translation.path(source, language)))
+
+
+@app.command()
+def record(
+    name: Annotated[str, typer.Argument(help="Your name, in quotation marks.")],
+    out: Annotated[
+        Path | None, typer.Option(help="The file; my/completion.html without it.")
+    ] = None,
+) -> None:
+    """Write what you have solved as one HTML file, which is no certificate."""
+    from . import checks
+
+    print(f"written to {checks.write_record(name, out)}")
 
 
 @app.command()

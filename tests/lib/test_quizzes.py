@@ -186,3 +186,42 @@ def test_an_unknown_notebook_is_told(write):
     write([QUESTION])
     with pytest.raises(WorkbookError, match="There is no quiz '13': choose from 09."):
         checks.quiz("13")
+
+
+def right_answers(notebook):
+    return " ".join(
+        "".join(
+            letter for letter, option in zip("abcdef", q.options, strict=False) if option.is_right
+        )
+        for q in quizzes.questions(notebook)
+    )
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS)
+def test_answers_that_are_all_right_are_noted(notebook, capsys):
+    count = len(quizzes.questions(notebook))
+    checks.quiz(notebook, right_answers(notebook))
+    assert f"{count} of {count} answered rightly." in capsys.readouterr().out
+    assert checks.quiz_results() == {notebook: f"{count} of {count}"}
+    assert checks.progress() == {}
+
+
+def test_a_wrong_answer_is_named_and_the_best_result_stays(capsys):
+    words = right_answers("03").upper().split()
+    wrong = ["abc", *words[1:]]
+    checks.quiz("03", ", ".join(wrong))
+    assert f"{len(words) - 1} of {len(words)} answered rightly; look again at 1." in (
+        capsys.readouterr().out
+    )
+    checks.quiz("03", " ".join(words))
+    checks.quiz("03", " ".join(wrong))
+    assert checks.quiz_results() == {"03": f"{len(words)} of {len(words)}"}
+
+
+@pytest.mark.parametrize(
+    ("answers", "message"), [("a b", "Answer all"), ("z a a a a", "'z' is no")]
+)
+def test_answers_that_cannot_be_graded_are_told(answers, message):
+    with pytest.raises(WorkbookError, match=message):
+        checks.quiz("03", answers)
+    assert checks.quiz_results() == {}
