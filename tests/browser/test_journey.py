@@ -83,7 +83,7 @@ def learner(lab, browser):
 
     page.on("request", lambda request: note(request.url))
     page.on("websocket", lambda opened: note(opened.url))
-    page.goto(f"{lab}/lab?token={TOKEN}")
+    page.goto(f"{lab}/?token={TOKEN}")  # leads to what `make lab` opens
     yield page, foreign
     page.close()
 
