@@ -25,7 +25,7 @@ help:
 	@echo "make reset    put a fresh copy of a notebook into my/ and keep your old one (NB=03)"
 	@echo "make run      execute the solved notebooks and print a table (NB=03 for one, WRITE=1 keeps)"
 	@echo "make test     check style and spelling, then run the tests"
-	@echo "make test-browser  measure every slide, and take the learner's way, in Chromium"
+	@echo "make test-browser  measure every slide of every deck in Chromium"
 	@echo "make check    the part of the tests that needs no model (a minute or two)"
 	@echo "make doctor   check this machine"
 	@echo "make build    write the learner notebooks from notebooks/source"
