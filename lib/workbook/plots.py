@@ -174,6 +174,44 @@ def bars(
     return fig
 
 
+def stacked(rows, *, xlabel, marks=(), mark="measured", limits=None) -> Figure:
+    """Draw a bar of parts for each row, the first on top; `rows` maps a name to {part: size}.
+
+    `marks` are numbers, one a row, drawn as stars; `mark` is their name. `limits` maps the names of
+    vertical lines to their places. The axis ends a little after the largest limit, if there is one
+    beyond which bars go by more than double: those end in their number.
+    """
+    fig, ax = _axes(xlabel, "", height=1.4 + 0.5 * len(rows))
+    parts = list(dict.fromkeys(part for sizes in rows.values() for part in sizes))
+    ends = np.zeros(len(rows))
+    for index, part in enumerate(parts):
+        widths = np.array([sizes.get(part, 0) for sizes in rows.values()])
+        ax.barh(range(len(rows)), widths, left=ends, color=SERIES[index % 6], label=part)
+        ends += widths
+    ax.set_yticks(range(len(rows)), rows)
+    ax.set_ylim(len(rows) - 0.5, -0.5)
+    if len(marks):
+        look = {"marker": "*", "s": 260, "color": OKABE_ITO["vermillion"], "edgecolor": "black"}
+        ax.scatter(marks, range(len(rows)), label=mark, zorder=5, **look)
+    for line, (name, place) in zip(("--", ":", "-."), (limits or {}).items(), strict=False):
+        ax.axvline(place, color=OKABE_ITO["black"], linestyle=line, label=name)
+    if limits:
+        _cut(ax, ends, 1.6 * max(limits.values()))
+    _legend(fig)
+    return fig
+
+
+def _cut(ax, ends, right):
+    """End the axis, and write the whole length where a bar goes on beyond it."""
+    if max(ends) <= right:
+        return
+    ax.set_xlim(0, right)
+    box = {"facecolor": "white", "edgecolor": "none", "pad": 1}
+    for row, end in enumerate(ends):
+        if end > right:
+            ax.text(right, row, f"{end:,.0f} →", ha="right", va="center", bbox=box, fontsize=12)
+
+
 def tradeoff(points, xlabel, ylabel, *, whiskers) -> Figure:
     """Draw a marker for each point, its name beside it: better is up and right.
 

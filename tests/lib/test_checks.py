@@ -194,3 +194,34 @@ def test_table_lists_every_exercise_in_order(shown, outputs):
         "2.2  Next  not started",
         "10.1  Last  not started",
     ]
+
+
+def test_a_later_cell_takes_the_readers_function_once_it_has_passed(check, capsys):
+    def library(ids):
+        return ids
+
+    def mask(ids):
+        return [-100, *ids[1:]]
+
+    assert checks.yours(mask, library) is library
+    assert "uses the library's `library`: `mask` has not passed" in capsys.readouterr().out
+    assert check(mask)
+    assert checks.yours(mask, library) is mask
+    assert "uses your `mask`" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("answer", [..., None, [1, 2]])
+def test_what_is_no_function_is_never_taken(answer):
+    assert checks.yours(answer, sorted) is sorted
+
+
+def test_a_function_that_was_changed_after_it_passed_has_to_pass_again(check):
+    def mask(ids):
+        return [-100, *ids[1:]]
+
+    assert check(mask)
+
+    def mask(ids):
+        return ids
+
+    assert checks.yours(mask, sorted) is sorted

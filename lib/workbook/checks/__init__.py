@@ -4,9 +4,9 @@ import importlib
 import pkgutil
 
 from .quizzes import questions, quiz
-from .report import progress, table
+from .report import progress, table, yours
 
-__all__ = ["progress", "questions", "quiz", "table"]
+__all__ = ["progress", "questions", "quiz", "table", "yours"]
 
 for _module in pkgutil.iter_modules(__path__):
     if _module.name.startswith("nb"):
