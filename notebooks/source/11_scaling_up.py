@@ -18,7 +18,7 @@
 # - plan method, batch and devices for a model that you do not have yet,
 # - name what breaks on the way to a larger model, and test for it in seconds.
 #
-# **Minutes:** 105 to study (of which 39 on exercises), 81 as a talk; the cells need about five on two idle
+# **Minutes:** 115 to study (of which 39 on exercises), 95 as a talk; the cells need about five on two idle
 # cores the first time, and seconds after that. **Prerequisites:** notebooks
 # [03](03_single_task_tuning.ipynb) and [07](07_lora.ipynb).
 
@@ -34,6 +34,7 @@ import tempfile
 import time
 from pathlib import Path
 
+# %%
 import numpy as np
 import pandas as pd
 import torch
@@ -53,10 +54,10 @@ FOLDER = Path(tempfile.mkdtemp())  # of what the processes below leave
 # %% [markdown] slide="slide" minutes=7 literature=true
 # ## "Full fine-tuning costs enormous resources"
 #
-# So one hears. Which resources, and how much of them? With AdamW, a number that learns needs, besides its
-# own 4 bytes in float32, 4 for its gradient and 8 for two running means. In **mixed precision** the model
-# computes in bfloat16, two bytes a number, but small updates would be rounded away: so `fit` keeps a
-# float32 *master* of each number that learns, and at the update it has the gradient in float32 too.
+# Which resources, and how much? With AdamW, a number that learns takes 4 bytes in float32, 4 for its
+# gradient and 8 for two running means. In **mixed precision** the model computes in bfloat16, two bytes a
+# number, and `fit` keeps a float32 *master* of what learns, so that small updates are not rounded away; at
+# the update the gradient is in float32 too.
 
 # %% [markdown] slide="notes"
 # Write 4 + 4 + 8 on the board, below it 2 + 4 + 4 + 8. Ask what a frozen number costs in each. Others count
@@ -65,8 +66,7 @@ FOLDER = Path(tempfile.mkdtemp())  # of what the processes below leave
 # %% [markdown] literature=true
 # ### Exercise 11.1 — the bytes of an update
 #
-# **Difficulty:** easy. **Importance:** high. **Minutes:** 6. Count what is in memory when the optimizer
-# updates, as `fit` does it: weights, gradients in float32, masters, running means.
+# **Difficulty:** easy. **Importance:** high. **Minutes:** 6. Count what is in memory at the update.
 
 
 # %% exercise="11.1"
@@ -211,7 +211,7 @@ def two_steps(rows, precision="fp32", batch=1, recompute=False, rank=0):
 
 # %% [markdown]
 # The rows are six pieces of real reviews, 128 tokens each, of which the last two are learned: so the plan
-# knows their size exactly. Each step goes over all of them.
+# knows their size. Each step goes over all of them.
 
 # %%
 _, tokenizer = models.load()  # each process loads a model of its own
@@ -237,8 +237,8 @@ def compare(name, planned, **options):
 results = {"full, fp32": compare("full, fp32", {}, batch=ROWS)}
 
 # %% [markdown] claims=["abs(measured['ratios']['full, fp32'] - 1) < 0.15", "2.4 < measured['peaks']['full, fp32'] < 3.2"]
-# Between 2.4 and 3.2 GB for a model of half a gigabyte, and the plan, which has seen only the config, is within 15
-# per cent. From now on every technique gets both numbers.
+# Between 2.4 and 3.2 GB for a model of half a gigabyte; the plan, which has seen only the config, is within
+# 15 per cent. From now on every technique gets both numbers.
 
 # %% [markdown] slide="slide" minutes=5 literature=true
 # ## Technique 1: bfloat16
@@ -258,14 +258,14 @@ print(f"on this machine a step in bfloat16 is {faster:.1f} times as fast as in f
       f"fit chooses {settings.precision()} here")
 
 # %% [markdown] claims=["abs(measured['ratios']['full, bf16'] - 1) < 0.15", "measured['loss_differences']['full, bf16'] < 0.2"]
-# The activations are half, the masters came on top. With few tokens that is a draw in memory; with many it
-# pays. The loss is nearly the same: within 0.2 nats in these two steps.
+# Half the activations, and masters on top: with few tokens a draw, with many it pays. The losses are within
+# 0.2 nats in these two steps.
 
 # %% [markdown] slide="slide" minutes=6
 # ## Technique 2: gradient accumulation
 #
-# A step may learn from more rows than fit at once: compute the gradients of a few rows, let go of their
-# activations, *add* the gradients of the next few, and update at the end.
+# A step may learn from more rows than fit at once: compute the gradients of a few, *add* those of the next
+# few, and update at the end.
 
 # %% [markdown] slide="notes"
 # The trap is the mean. Rows learn different numbers of tokens, so the mean of the batches' means is not the
@@ -276,8 +276,8 @@ print(f"on this machine a step in bfloat16 is {faster:.1f} times as fast as in f
 # ### Exercise 11.2 — one step in several batches
 #
 # **Difficulty:** medium. **Importance:** high. **Minutes:** 10. Leave the gradients of the mean loss over
-# the learned tokens of *all* batches, with one batch's activations in memory at a time.
-# `training.completion_loss(model, batch)` is a *sum* over tokens, `training.label_count(batch)` their number.
+# the learned tokens of *all* batches, one batch's activations at a time. `training.completion_loss(model,
+# batch)` is a *sum* over tokens, `training.label_count(batch)` their number.
 
 
 # %% exercise="11.2"
@@ -313,14 +313,13 @@ results["accumulation"] = compare(
     "accumulation", {"batch_size": two, "gradient_accumulation_steps": ROWS // two}, batch=two)
 
 # %% [markdown] claims=["abs(measured['ratios']['accumulation'] - 1) < 0.15", "measured['loss_differences']['accumulation'] < 0.001", "measured['peaks']['accumulation'] < measured['peaks']['full, fp32']"]
-# The same losses, within 0.001, and less memory: two rows' activations in place of six. But the gradients
-# of the earlier batches stay meanwhile, so the peak falls by less than the activations did.
+# The same losses, within 0.001. The peak falls by less than the activations: earlier gradients stay.
 
 # %% [markdown] slide="slide" minutes=6
 # ## Technique 3: gradient checkpointing
 #
-# Keep only what *enters* each block, and compute its inside again when the backward pass comes to it. That
-# trades time, one more forward pass, about a third of a step's arithmetic, for nearly all activations.
+# Keep only what *enters* each block, and compute its inside again in the backward pass: one more forward
+# pass, about a third of a step's arithmetic, for nearly all activations.
 
 # %% [markdown] slide="notes"
 # Draw thirty boxes. Without checkpointing all insides are kept; with it, thirty entries and the inside of the
@@ -329,9 +328,9 @@ results["accumulation"] = compare(
 # %% [markdown] literature=true
 # ### Exercise 11.3 — how much to compute again
 #
-# **Difficulty:** medium. **Importance:** medium. **Minutes:** 8. Blocks can be grouped into equal *segments*: kept
-# are one entry a segment, and, while a segment is computed again, the insides of all its blocks. Find the
-# number of blocks in a segment that keeps the fewest bytes (Chen et al. 2016).
+# **Difficulty:** medium. **Importance:** medium. **Minutes:** 8. In equal *segments* of blocks, kept are one
+# entry a segment and, while a segment is computed again, the insides of its blocks. How many blocks in a
+# segment keep the fewest bytes (Chen et al. 2016)?
 
 
 # %% exercise="11.3"
@@ -368,9 +367,8 @@ results["checkpointing"] = compare(
     "checkpointing", {"gradient_checkpointing": True}, batch=ROWS, recompute=True)
 
 # %% [markdown] claims=["abs(measured['ratios']['checkpointing'] - 1) < 0.15", "measured['loss_differences']['checkpointing'] < 0.001", "measured['peaks']['checkpointing'] < measured['peaks']['full, fp32']", "measured['inside_over_entry'] > 15"]
-# A block's inside is more than 15 times its entry, so segments of one block are near the best, and that is what
-# libraries do. The losses are the same within 0.001. What remains is weights, gradients and Adam: no
-# technique that saves activations gets below that.
+# A block's inside is over 15 times its entry, so segments of one block are near the best, and that is
+# what libraries do. The losses are the same within 0.001. What remains is weights, gradients and Adam.
 
 # %% [markdown] slide="slide" minutes=4
 # ## Technique 4: let fewer numbers learn
@@ -454,16 +452,14 @@ print("one process: ", np.round(one["losses"], 5))
 print("two processes:", np.round(both["losses"], 5), f" largest difference {between:.1e}")
 
 # %% [markdown] claims=["measured['two_processes'] < 1e-4"]
-# Two processes with two rows each, and one with two batches of two: equal to 1e-4. Not bit for bit, since sums
-# in another order round otherwise. Every step sends each gradient to everybody: here 10 MB of LoRA, for full
-# tuning of this model half a gigabyte. So networks, not processors, limit large clusters.
+# Two processes with two rows each learn as one with two batches of two, to 1e-4: sums in another order round
+# otherwise. Every step sends all gradients to everybody: here LoRA's 10 MB, in full tuning half a gigabyte.
 
 # %% [markdown] slide="slide" minutes=5
 # ## Killed, and resumed
 #
-# Long runs get killed: time limits, power cuts, somebody else's job. A **checkpoint** that can be gone on
-# from holds all that a run changes: weights, Adam's means, the schedule, the order of the rows, random
-# numbers. `fit(checkpoint=folder)` writes the last two, each whole or not at all.
+# A **checkpoint** holds all that a run changes: weights, Adam's means, the schedule, the order of the rows,
+# random numbers. `fit(checkpoint=folder)` keeps the last two, each whole or not at all.
 
 # %% [markdown] slide="notes"
 # os._exit ends the process without any clean-up, as kill -9 does. It happens after step 3, the checkpoint is of
@@ -479,26 +475,24 @@ is_same = again["weights"] == one["weights"]
 print(f"resumed: losses {np.round(again['losses'], 5)}; weights bit for bit those of the whole run: {is_same}")
 
 # %% [markdown] claims=["measured['is_same'] == 1"]
-# The killed run ends at the very weights of the one that nobody killed. The file holds twelve bytes for each
-# number that learns; that is why clusters write checkpoints of full tuning seldom, and of LoRA often.
+# It ends at the very weights of the other. The file has twelve bytes a number that learns.
 
 # %% [markdown] slide="slide" minutes=8 literature=true
 # ## Technique 5: sharding
 #
-# Data parallelism copies weights, gradients and running means to every device. **ZeRO** (Rajbhandari et al. 2019)
-# shares them out instead: stage 1 the optimizer states, stage 2 the gradients too, stage 3 the weights
-# too, which are gathered block by block while they are computed with. PyTorch's name for it is **FSDP**, Fully Sharded
-# Data Parallel (Zhao et al. 2023).
+# Data parallelism copies everything to every device. **ZeRO** (Rajbhandari et al. 2019) shares out: stage 1
+# optimizer states, 2 gradients too, 3 weights too, gathered block by block to compute with: PyTorch's
+# **FSDP** (Zhao et al. 2023).
 
 # %% [markdown] slide="notes"
-# Stage 3 sends about half as much again as data parallelism: weights are gathered twice, gradients once. In return each
-# device holds 1/N of everything at rest. The exercise is what stage 3 does to a single weight.
+# Stage 3 sends about half as much again as data parallelism: weights are gathered twice, gradients once. In
+# return each device holds 1/N of everything at rest. The exercise is what stage 3 does to a single weight.
 
 # %% [markdown] literature=true
 # ### Exercise 11.4 — a device's part of a weight
 #
-# **Difficulty:** medium. **Importance:** medium. **Minutes:** 7. Flatten the weight, fill it up with zeros so
-# that all devices get equally many numbers, and return the part of the device `rank`.
+# **Difficulty:** medium. **Importance:** medium. **Minutes:** 7. Flatten the weight, fill up with zeros so that
+# all get equally many numbers, and return device `rank`'s part.
 
 
 # %% exercise="11.4"
@@ -526,8 +520,7 @@ checks.nb11.check_own_part(own_part)
 # </details>
 
 # %% [markdown]
-# Now for real, on a small random Llama with our tokenizer: two processes, each of which holds half. Note the two
-# lines that shard, and the factor: FSDP takes the *mean* of the gradients, and we want the sum.
+# Now for real, on a small random Llama with our tokenizer: two processes, each of which holds half.
 
 # %%
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
@@ -588,9 +581,8 @@ print("one process:", np.round(losses, 4), "\nsharded:    ", np.round(sharded["l
 print(f"weights in each process: {sharded['held']} of {sum(sharded['held']):,}")
 
 # %% [markdown] claims=["measured['shard_difference'] < 0.05", "all(abs(part - 0.5) < 0.05 for part in measured['held_shares'])"]
-# Each process holds half of the weights, within 0.05, and the losses are those of one process: within 0.05 where
-# `fit` computes in bfloat16, and far closer in float32. On two cores that saves nothing you need; on eight
-# GPUs it is what makes 7 billion weights tunable at all.
+# Each holds half of the weights, within 0.05, and the losses are those of one process: within 0.05
+# where `fit` computes in bfloat16, far closer in float32.
 
 # %% [markdown] slide="slide" minutes=8
 # ## The plan for the model you wish you had
@@ -621,17 +613,16 @@ table = pd.DataFrame(tables).T
 table.round(1).astype(object).where(table.notna(), "–")
 
 # %% [markdown] claims=["measured['peaks_planned']['full fp32']['7B on 1'] > 80", "measured['peaks_planned']['… ZeRO-3 (FSDP)']['7B on 8'] < 24", "measured['peaks_planned']['LoRA bf16']['7B on 1'] < 24", "measured['peaks_planned']['… ZeRO-3 (FSDP)']['70B on 8'] > 80", "measured['peaks_planned']['… FSDP']['70B on 8'] < 24", "35 < measured['peaks_planned']['QLoRA recomputing']['70B on 1'] < 48"]
-# GB on each device, one row of 512 tokens. Full tuning of 7B fits no single device of 80 GB, but eight of 24 GB that shard. LoRA
-# fits 7B on one of 24. Full tuning of 70B takes more than eight of 80; LoRA on sharded weights fits eight of 24, and
-# QLoRA one of 48, as Dettmers et al. (2023) did with 65B. The claim of the lecture is right for full
-# tuning, and for nothing else.
+# One row of 512 tokens. Full tuning of 7B fits no device of 80 GB, but eight of 24 that shard; LoRA fits one
+# of 24. Full tuning of 70B takes more than eight of 80; sharded LoRA fits eight of 24, QLoRA one of 48.
+# "Enormous" is right for full tuning, not for tuning.
 
 # %% [markdown] literature=true
 # ### Exercise 11.5 — choose for a device
 #
-# **Difficulty:** medium. **Importance:** high. **Minutes:** 8. A plan lists ways of tuning, the most preferred first,
-# each with `name` and `largest_batch`. A step shall learn from at least `wanted` rows over all devices. Return the
-# first way that fits, the rows a device computes at once, and the batches a step (accumulation).
+# **Difficulty:** medium. **Importance:** high. **Minutes:** 8. A plan lists ways, the preferred first, each with
+# `name` and `largest_batch`. Return the first that fits, the rows a device computes at once, and the batches
+# a step, so that a step learns from at least `wanted` rows over all devices.
 
 
 # %% exercise="11.5"
@@ -651,7 +642,8 @@ checks.nb11.check_choose(choose)
 
 # %% [markdown]
 # <details><summary>Hint 1</summary>
-# A way fits if at least one row does. More rows at once than the device's share of the wanted ones are of no use.
+# A way fits if at least one row does. More rows at once than the device's share of the wanted ones are of no
+# use.
 # </details>
 #
 # <details><summary>Hint 2</summary>
@@ -670,11 +662,11 @@ for name, room, devices in (("1B", 24e9, 1), ("7B", 24e9, 1), ("7B", 80e9, 8), (
 # batch? Decide before you open the discussion.
 #
 # <details><summary>Discussion</summary>
-# "The first that fits" says LoRA in bfloat16 with a row or two at once. LoRA with checkpointing takes all rows at
-# once, for about a third more arithmetic; rows of one length fill the device better, so time it: both reach the
-# same weights. QLoRA leaves most room, but computes each weight from four bits again, and starts from a
-# rounded model. Full tuning with states in the main memory (offloading) would fit too, at the speed of the bus. What
-# no plan tells is quality: notebook 10 compares methods for that.
+# "The first that fits" says LoRA in bfloat16 with a row or two at once. LoRA with checkpointing takes far more
+# rows at once, for about a third more arithmetic; larger products fill a device better, so time both: they
+# reach the same weights. QLoRA leaves most room, but computes each weight from four bits again, and starts
+# from a rounded model. Full tuning with states in the main memory (offloading) would fit too, at the speed of
+# the bus. What no plan tells is quality: notebook 10 compares methods for that.
 # </details>
 
 # %% [markdown] slide="slide" minutes=6 literature=true
@@ -701,8 +693,8 @@ for name in ("one_gpu", "eight_gpus_fsdp"):
 print("\n".join(line for line in (examples / "slurm.sh").read_text("utf-8").splitlines() if "#SBATCH --" in line))
 
 # %% [markdown]
-# One careful note: on processors Accelerate's FSDP silently becomes plain data parallelism. So nobody can rehearse
-# sharding with these files on a laptop; that is why we sharded with `fully_shard` above. The commands:
+# Careful: on processors Accelerate's FSDP silently becomes plain data parallelism, so these files rehearse no
+# sharding on a laptop; that is why we used `fully_shard` above. The commands:
 #
 # ```bash
 # accelerate launch --config_file examples/accelerate/eight_gpus_fsdp.yaml examples/train_sft.py \
@@ -724,7 +716,8 @@ print("\n".join(line for line in (examples / "slurm.sh").read_text("utf-8").spli
 # %%
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
-Qwen2ForCausalLM(Qwen2Config(vocab_size=len(tokenizer), num_key_value_heads=2, **shape)).save_pretrained(FOLDER / "qwen")
+its_config = Qwen2Config(vocab_size=len(tokenizer), num_key_value_heads=2, **shape)
+Qwen2ForCausalLM(its_config).save_pretrained(FOLDER / "qwen")
 tokenizer.save_pretrained(FOLDER / "qwen")
 os.environ["WORKBOOK_MODEL"] = str(FOLDER / "qwen")
 other, its_tokenizer = models.load()
@@ -737,12 +730,12 @@ print(f"{type(other).__name__}: loss {history.steps[0]['loss']:.2f} → {history
 # %% [markdown] slide="slide" minutes=8
 # ## What breaks on the way
 #
-# Each of these has cost somebody a week. None raises an error by itself, but the first. Each is small enough to test
-# in seconds, *before* the large run. **Tokenizer:** a new token has no row in the embedding.
+# Six mistakes of larger runs, each small enough to test in seconds *before* the run. Only the first raises
+# an error by itself. **Tokenizer:** a new token has no row in the embedding.
 
 # %% [markdown] slide="notes"
-# Six cells, one each: tokenizer, template, pads, precision, seeds, checkpoints. Let the room say before each cell what
-# will go wrong. On a GPU the first one is an unreadable "device-side assert": run it on the processor first.
+# Six cells: tokenizer, template, pads, precision, seeds, checkpoints. Let the room say before each what will
+# go wrong. On a GPU the first one is an unreadable "device-side assert": run it on the processor first.
 
 # %%
 taught = copy.deepcopy(tokenizer)
@@ -825,8 +818,8 @@ print(f"first rows with batches of 4: {sorted(first[4])}, of 8: {sorted(first[8]
 print(f"one sum {numbers.sum():.6f}, in two parts {halves:.6f}")
 
 # %% [markdown]
-# A seed fixes a run only with the same batches, processes, devices and versions; sums in another order differ in the
-# last digits, and training amplifies them. So compare *several* seeds, not digits.
+# A seed fixes a run only with the same batches, processes, devices and versions; sums in another order differ
+# in the last digits, and training amplifies them. So compare *several* seeds, not digits.
 #
 # **Checkpoints:** a run that goes on from its weights alone.
 
@@ -867,8 +860,8 @@ print(f"largest difference of a weight from the whole run: {off}")
 # `gradient_checkpointing`, and LoRA by `peft`. Sixteen reviews, three steps, all in it, beside `fit`:
 
 # %% [markdown] slide="notes"
-# Same start (twin gives peft our A and B), same rows, no warm-up, clipping at 1. SFTTrainer computes gradients of a
-# quarter of the rows at a time and recomputes; fit takes all at once. If both are right, the losses are equal.
+# Same start (twin gives peft our A and B), same rows, no warm-up, clipping at 1. SFTTrainer takes a quarter
+# of the rows at a time and recomputes; fit takes all at once. If both are right, the losses are equal.
 
 # %%
 import datasets
