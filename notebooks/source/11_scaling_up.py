@@ -135,9 +135,9 @@ reviews_tokens, speed = 1000 * 60, 200e12
 seconds_of = {name: 6 * 1e6 * each["weights (millions)"] * reviews_tokens / speed for name, each in costs.items()}
 print({name: f"{seconds:.1f} s" for name, seconds in seconds_of.items()})
 
-# %% [markdown] literature=true claims=["10 < measured['arithmetic_seconds']['7B'] < 15", "measured['arithmetic_seconds']['70B'] < 180"]
-# Seconds for 7 billion weights, two minutes for 70: on few examples the arithmetic is cheap. Pretraining
-# Llama 2 7B took 184,320 GPU hours (Touvron et al. 2023). What is enormous here is *memory*.
+# %% [markdown] literature=true claims=["10 < measured['arithmetic_seconds']['7B'] < 15", "measured['arithmetic_seconds']['70B'] < 150"]
+# Between 10 and 15 seconds, less than 150 for 70 billion weights: enormous here is the *memory*.
+# (Pretraining Llama 2 7B took 184,320 GPU hours, Touvron et al. 2023.)
 
 # %% [markdown] slide="slide" minutes=6
 # ## Predict, then measure
@@ -196,7 +196,7 @@ def two_steps(rows, precision="fp32", batch=1, recompute=False, rank=0):
     model, times = models.load()[0].to("cpu"), []
     with additions.attached(model, lora.LoRA(model, rank)) if rank else contextlib.nullcontext():
         if recompute:
-            model.gradient_checkpointing_enable()
+            model.gradient_checkpointing_enable({"use_reentrant": False})
         short = [{name: ids[-8:] for name, ids in rows[0].items()}]
         training.fit(model, short, lr=0, progress=False)  # loads what is loaded at first use
         before = memory.resident_gb() - 4 * models.count_parameters(model).total / 1e9
@@ -214,10 +214,11 @@ def two_steps(rows, precision="fp32", batch=1, recompute=False, rank=0):
 # knows their size. Each step goes over all of them.
 
 # %%
-_, tokenizer = models.load()  # each process loads a model of its own
+model, tokenizer = models.load()
+del model  # each process loads a model of its own
 training.release_memory()
 task = tasks.load_task("sentiment")
-stream = encoding.text_ids(tokenizer, " ".join(task.splits["train"]["text"][:200]))
+stream = encoding.text_ids(tokenizer, " ".join(task.splits["train"]["text"][:400]))
 pieces = [stream[first : first + TOKENS] for first in range(0, ROWS * TOKENS, TOKENS)]
 rows = [{"input_ids": ids, "labels": [-100] * (TOKENS - 2) + ids[-2:]} for ids in pieces]
 
@@ -257,9 +258,8 @@ faster = results["full, fp32"]["seconds"] / results["full, bf16"]["seconds"]
 print(f"on this machine a step in bfloat16 is {faster:.1f} times as fast as in float32; "
       f"fit chooses {settings.precision()} here")
 
-# %% [markdown] claims=["abs(measured['ratios']['full, bf16'] - 1) < 0.15", "measured['loss_differences']['full, bf16'] < 0.2"]
-# Half the activations, and masters on top: with few tokens a draw, with many it pays. The losses are within
-# 0.2 nats in these two steps.
+# %% [markdown] claims=["measured['loss_differences']['full, bf16'] < 0.2"]
+# Half the activations, and masters on top. The losses are within 0.2 nats in these two steps.
 
 # %% [markdown] slide="slide" minutes=6
 # ## Technique 2: gradient accumulation
@@ -276,8 +276,8 @@ print(f"on this machine a step in bfloat16 is {faster:.1f} times as fast as in f
 # ### Exercise 11.2 — one step in several batches
 #
 # **Difficulty:** medium. **Importance:** high. **Minutes:** 10. Leave the gradients of the mean loss over
-# the learned tokens of *all* batches, one batch's activations at a time. `training.completion_loss(model,
-# batch)` is a *sum* over tokens, `training.label_count(batch)` their number.
+# the learned tokens of *all* batches, one batch's activations at a time.
+# `training.completion_loss(model, batch)` is a *sum* over tokens, `training.label_count(batch)` their number.
 
 
 # %% exercise="11.2"
@@ -312,7 +312,7 @@ two = settings.pick(smoke=1, default=2, full=2)
 results["accumulation"] = compare(
     "accumulation", {"batch_size": two, "gradient_accumulation_steps": ROWS // two}, batch=two)
 
-# %% [markdown] claims=["abs(measured['ratios']['accumulation'] - 1) < 0.15", "measured['loss_differences']['accumulation'] < 0.001", "measured['peaks']['accumulation'] < measured['peaks']['full, fp32']"]
+# %% [markdown] claims=["measured['loss_differences']['accumulation'] < 0.001", "measured['peaks']['accumulation'] < measured['peaks']['full, fp32']"]
 # The same losses, within 0.001. The peak falls by less than the activations: earlier gradients stay.
 
 # %% [markdown] slide="slide" minutes=6
@@ -366,7 +366,7 @@ for size in (1, 2, 5, 30):
 results["checkpointing"] = compare(
     "checkpointing", {"gradient_checkpointing": True}, batch=ROWS, recompute=True)
 
-# %% [markdown] claims=["abs(measured['ratios']['checkpointing'] - 1) < 0.15", "measured['loss_differences']['checkpointing'] < 0.001", "measured['peaks']['checkpointing'] < measured['peaks']['full, fp32']", "measured['inside_over_entry'] > 15"]
+# %% [markdown] claims=["measured['loss_differences']['checkpointing'] < 0.001", "measured['peaks']['checkpointing'] < measured['peaks']['full, fp32']", "measured['inside_over_entry'] > 15"]
 # A block's inside is over 15 times its entry, so segments of one block are near the best, and that is
 # what libraries do. The losses are the same within 0.001. What remains is weights, gradients and Adam.
 
@@ -411,7 +411,7 @@ plots.show(figure, alt="Planned parts of the peak and the measured peak in GB: "
 
 
 # %% code="show" tags=["long"]
-def learn(rows, folder, at_once=2, batches=1, ends_at=None):
+def learn(rows, folder=None, batches=1, ends_at=None):
     """Tune LoRA on the rows, in this process or its share; the main one prints what came out."""
     import json
     import os
@@ -429,7 +429,7 @@ def learn(rows, folder, at_once=2, batches=1, ends_at=None):
     made = lora.LoRA(model, rank=8, seed=0)
     with additions.attached(model, made):
         history = training.fit(
-            model, rows, batch_size=at_once, gradient_accumulation_steps=batches, lr=1e-3,
+            model, rows, batch_size=2, gradient_accumulation_steps=batches, lr=1e-3,
             checkpoint=folder, save_steps=2, on_step=on_step, progress=False,
         )
     if launched().is_main:
@@ -444,15 +444,14 @@ template = task.template("question")
 few = tasks.draw(task.splits["train"], 16, seed=SEED)
 reviews = encoding.encode_pairs(tokenizer, map(template.render, few))
 some = reviews[: settings.pick(smoke=8, default=16, full=16)]
-one = runcache.cached("11 one process", launch, function=learn, rows=some, folder=str(FOLDER / "one"), batches=2)
-both = runcache.cached("11 two processes", launch, function=learn, rows=some, folder=str(FOLDER / "two"),
-                       processes=2)
+one = runcache.cached("11 one process", launch, function=learn, rows=some, batches=2)
+both = runcache.cached("11 two processes", launch, function=learn, rows=some, processes=2)
 between = float(np.abs(np.subtract(one["losses"], both["losses"])).max())
 print("one process: ", np.round(one["losses"], 5))
 print("two processes:", np.round(both["losses"], 5), f" largest difference {between:.1e}")
 
-# %% [markdown] claims=["measured['two_processes'] < 1e-4"]
-# Two processes with two rows each learn as one with two batches of two, to 1e-4: sums in another order round
+# %% [markdown] claims=["measured['two_processes'] < 0.0001"]
+# Two processes with two rows each learn as one with two batches of two, to 0.0001: sums in another order round
 # otherwise. Every step sends all gradients to everybody: here LoRA's 10 MB, in full tuning half a gigabyte.
 
 # %% [markdown] slide="slide" minutes=5
@@ -523,15 +522,27 @@ checks.nb11.check_own_part(own_part)
 # Now for real, on a small random Llama with our tokenizer: two processes, each of which holds half.
 
 # %%
-from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
+
+from workbook.assets.convert import quiet_transformers
 
 torch.manual_seed(0)
-shape = dict(hidden_size=64, intermediate_size=128, num_hidden_layers=4, num_attention_heads=4)
-small_config = LlamaConfig(vocab_size=len(tokenizer), eos_token_id=tokenizer.eos_token_id,
-                           bos_token_id=tokenizer.bos_token_id, pad_token_id=tokenizer.pad_token_id, **shape)
-LlamaForCausalLM(small_config).save_pretrained(FOLDER / "small")
-tokenizer.save_pretrained(FOLDER / "small")
-print(f"{sum(p.numel() for p in LlamaForCausalLM(small_config).parameters()):,} random weights")
+shape = dict(vocab_size=len(tokenizer), hidden_size=64, intermediate_size=128, num_hidden_layers=4,
+             num_attention_heads=4, bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id)
+with quiet_transformers():
+    LlamaForCausalLM(LlamaConfig(**shape)).save_pretrained(FOLDER / "small")
+    Qwen2ForCausalLM(Qwen2Config(**shape, num_key_value_heads=2)).save_pretrained(FOLDER / "qwen")
+for name in ("small", "qwen"):
+    tokenizer.save_pretrained(FOLDER / name)
+
+
+# %%
+def fresh():
+    """Return the small model as it was saved."""
+    return models.load(str(FOLDER / "small"))[0].to("cpu")
+
+
+print(f"{models.count_parameters(fresh()).total:,} random weights")
 
 
 # %% code="show" tags=["long"]
@@ -571,17 +582,16 @@ def shard(folder, rows, steps, lr):
 
 # %%
 SHARD_STEPS = 5
-common = dict(lr=1e-2, batch_size=len(some), progress=False)
 sharded = launch(shard, processes=2, folder=str(FOLDER / "small"), rows=some, steps=SHARD_STEPS, lr=1e-2)
-small = AutoModelForCausalLM.from_pretrained(FOLDER / "small")
-alone = training.fit(small, some, epochs=SHARD_STEPS, lr_scheduler_type="constant", warmup_ratio=0.0, **common)
+alone = training.fit(fresh(), some, epochs=SHARD_STEPS, batch_size=len(some), lr=1e-2,
+                     lr_scheduler_type="constant", warmup_ratio=0.0, progress=False)
 losses = [row["loss"] for row in alone.steps]
 shard_difference = float(np.abs(np.subtract(losses, sharded["losses"])).max())
 print("one process:", np.round(losses, 4), "\nsharded:    ", np.round(sharded["losses"], 4))
 print(f"weights in each process: {sharded['held']} of {sum(sharded['held']):,}")
 
-# %% [markdown] claims=["measured['shard_difference'] < 0.05", "all(abs(part - 0.5) < 0.05 for part in measured['held_shares'])"]
-# Each holds half of the weights, within 0.05, and the losses are those of one process: within 0.05
+# %% [markdown] claims=["measured['shard_difference'] < 0.05", "all(0.45 < part < 0.55 for part in measured['held_shares'])"]
+# Each holds between 45 and 55 per cent of the weights, and the losses are those of one process: within 0.05
 # where `fit` computes in bfloat16, far closer in float32.
 
 # %% [markdown] slide="slide" minutes=8
@@ -612,7 +622,7 @@ for name in planning.LLAMAS:
 table = pd.DataFrame(tables).T
 table.round(1).astype(object).where(table.notna(), "–")
 
-# %% [markdown] claims=["measured['peaks_planned']['full fp32']['7B on 1'] > 80", "measured['peaks_planned']['… ZeRO-3 (FSDP)']['7B on 8'] < 24", "measured['peaks_planned']['LoRA bf16']['7B on 1'] < 24", "measured['peaks_planned']['… ZeRO-3 (FSDP)']['70B on 8'] > 80", "measured['peaks_planned']['… FSDP']['70B on 8'] < 24", "35 < measured['peaks_planned']['QLoRA recomputing']['70B on 1'] < 48"]
+# %% [markdown] claims=["measured['peaks_planned']['full fp32']['7B on 1'] > 80", "measured['peaks_planned']['… ZeRO-3 (FSDP)']['7B on 8'] < 24", "measured['peaks_planned']['LoRA bf16']['7B on 1'] < 24", "measured['peaks_planned']['… ZeRO-3 (FSDP)']['70B on 8'] > 80", "measured['peaks_planned']['… FSDP']['70B on 8'] < 24", "24 < measured['peaks_planned']['QLoRA recomputing']['70B on 1'] < 48"]
 # One row of 512 tokens. Full tuning of 7B fits no device of 80 GB, but eight of 24 that shard; LoRA fits one
 # of 24. Full tuning of 70B takes more than eight of 80; sharded LoRA fits eight of 24, QLoRA one of 48.
 # "Enormous" is right for full tuning, not for tuning.
@@ -714,11 +724,6 @@ print("\n".join(line for line in (examples / "slurm.sh").read_text("utf-8").spli
 # what you see. Results are kept apart by model in the run cache.
 
 # %%
-from transformers import Qwen2Config, Qwen2ForCausalLM
-
-its_config = Qwen2Config(vocab_size=len(tokenizer), num_key_value_heads=2, **shape)
-Qwen2ForCausalLM(its_config).save_pretrained(FOLDER / "qwen")
-tokenizer.save_pretrained(FOLDER / "qwen")
 os.environ["WORKBOOK_MODEL"] = str(FOLDER / "qwen")
 other, its_tokenizer = models.load()
 del os.environ["WORKBOOK_MODEL"]
@@ -741,12 +746,12 @@ print(f"{type(other).__name__}: loss {history.steps[0]['loss']:.2f} → {history
 taught = copy.deepcopy(tokenizer)
 taught.add_tokens(["<|label|>"], special_tokens=True)
 ids = torch.tensor([taught("A fine film.<|label|>").input_ids])
-small = AutoModelForCausalLM.from_pretrained(FOLDER / "small")
+small = fresh()
 try:
     small(ids)
 except IndexError as error:
     print(f"{len(taught):,} tokens, {small.config.vocab_size:,} rows in the embedding: {error}")
-small.resize_token_embeddings(len(taught))
+small.resize_token_embeddings(len(taught), mean_resizing=False)
 print("after resize_token_embeddings:", tuple(small(ids).logits.shape))
 
 # %% [markdown]
@@ -759,7 +764,7 @@ pairs = [template.render(row) for row in few.select(range(8))]
 end = tokenizer.eos_token
 wrapped = {
     "its own": [encoding.format_prompt(tokenizer, prompt) for prompt, _ in pairs],
-    "Llama 2's": [f"[INST] {prompt} [/INST] " for prompt, _ in pairs],
+    "Llama 2": [f"[INST] {prompt} [/INST] " for prompt, _ in pairs],
     "its own, twice": [encoding.format_prompt(tokenizer, encoding.format_prompt(tokenizer, prompt))
                        for prompt, _ in pairs],
 }
@@ -772,7 +777,7 @@ for name, prompts in wrapped.items():
     template_losses[name] = training.evaluate_loss(model, asked_rows)
     print(f"{name:15} {len(starts[0])} tokens for the first review, loss {template_losses[name]:.2f}")
 
-# %% [markdown] claims=["measured['template_losses'][\"Llama 2's\"] > measured['template_losses']['its own'] + 0.3"]
+# %% [markdown] claims=["measured['template_losses']['Llama 2'] > measured['template_losses']['its own'] + 0.3"]
 # The untuned model is worse by more than 0.3 nats a token in a format that it never saw. Tuning may repair
 # that, and then the format at *use* must be the one of training: keep the template with the model.
 
@@ -829,11 +834,6 @@ def cut(history):
     """Interrupt the run after its third step."""
     if len(history.steps) == 3:
         raise KeyboardInterrupt
-
-
-def fresh():
-    """Return the small model as it was saved."""
-    return AutoModelForCausalLM.from_pretrained(FOLDER / "small")
 
 
 # %%
