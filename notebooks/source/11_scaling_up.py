@@ -756,7 +756,7 @@ print("after resize_token_embeddings:", tuple(small(ids).logits.shape))
 
 # %% [markdown]
 # **Template:** text in another model's format is still text, and the model reads it as such. The same eight
-# reviews and answers in our model's format, in Llama 2's, and with our format put around it twice:
+# reviews and answers in our model's format, in Llama 2's, and in none:
 
 # %%
 model, _ = models.load()
@@ -765,8 +765,7 @@ end = tokenizer.eos_token
 wrapped = {
     "its own": [encoding.format_prompt(tokenizer, prompt) for prompt, _ in pairs],
     "Llama 2": [f"[INST] {prompt} [/INST] " for prompt, _ in pairs],
-    "its own, twice": [encoding.format_prompt(tokenizer, encoding.format_prompt(tokenizer, prompt))
-                       for prompt, _ in pairs],
+    "none": [f"{prompt}\n" for prompt, _ in pairs],
 }
 answers = [tokenizer(answer + end).input_ids for _, answer in pairs]
 template_losses = {}
@@ -775,7 +774,7 @@ for name, prompts in wrapped.items():
     asked_rows = [{"input_ids": start + answer, "labels": [-100] * len(start) + answer}
                   for start, answer in zip(starts, answers, strict=True)]
     template_losses[name] = training.evaluate_loss(model, asked_rows)
-    print(f"{name:15} {len(starts[0])} tokens for the first review, loss {template_losses[name]:.2f}")
+    print(f"{name:8} {len(starts[0])} tokens for the first review, loss {template_losses[name]:.2f}")
 
 # %% [markdown] claims=["measured['template_losses']['Llama 2'] > measured['template_losses']['its own'] + 0.3"]
 # The untuned model is worse by more than 0.3 nats a token in a format that it never saw. Tuning may repair
@@ -845,7 +844,7 @@ with contextlib.suppress(KeyboardInterrupt):
     training.fit(half, reviews, on_step=cut, **run, **kept)
 training.fit(resumed, reviews, **run, **kept)
 training.fit(half, reviews, max_steps=3, **run)  # the other three steps, from the weights alone
-off = {name: max(float((a - b).abs().max()) for a, b in zip(whole.parameters(), each.parameters(), strict=True))
+off = {name: max((a - b).detach().abs().max().item() for a, b in zip(whole.parameters(), each.parameters(), strict=True))
        for name, each in {"checkpoint": resumed, "weights alone": half}.items()}
 print(f"largest difference of a weight from the whole run: {off}")
 
@@ -857,7 +856,7 @@ print(f"largest difference of a weight from the whole run: {off}")
 # ## The same at work
 #
 # `SFTTrainer` takes each technique as an argument: `bf16`, `gradient_accumulation_steps`,
-# `gradient_checkpointing`, and LoRA by `peft`. Sixteen reviews, three steps, all in it, beside `fit`:
+# `activation_checkpointing` (once `gradient_checkpointing`), LoRA by `peft`. Sixteen reviews, three steps:
 
 # %% [markdown] slide="notes"
 # Same start (twin gives peft our A and B), same rows, no warm-up, clipping at 1. SFTTrainer takes a quarter
@@ -873,7 +872,7 @@ lora = LoRA(model, rank=8, seed=SEED)
 theirs = peft_models.twin(model, lora)
 config = SFTConfig(
     str(FOLDER / "work"), max_steps=WORK_STEPS, per_device_train_batch_size=4, gradient_accumulation_steps=4,
-    gradient_checkpointing=True, learning_rate=1e-3, lr_scheduler_type="constant", warmup_steps=0,
+    activation_checkpointing=True, learning_rate=1e-3, lr_scheduler_type="constant", warmup_steps=0,
     weight_decay=0.0, max_grad_norm=1.0, bf16=False, use_cpu=settings.device().type == "cpu", logging_steps=1,
     save_strategy="no", report_to="none", disable_tqdm=True, seed=SEED,
 )
