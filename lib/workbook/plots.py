@@ -178,15 +178,15 @@ def stacked(rows, *, xlabel, marks=(), mark="measured", limits=None) -> Figure:
     """Draw a bar of parts for each row, the first on top; `rows` maps a name to {part: size}.
 
     `marks` are numbers, one a row, drawn as stars; `mark` is their name. `limits` maps the names of
-    vertical lines to their places. The axis ends a little after the largest limit, if there is one
-    beyond which bars go by more than double: those end in their number.
+    vertical lines to their places; bars that are much longer are cut, and say how long they are.
     """
     fig, ax = _axes(xlabel, "", height=1.4 + 0.5 * len(rows))
     parts = list(dict.fromkeys(part for sizes in rows.values() for part in sizes))
     ends = np.zeros(len(rows))
     for index, part in enumerate(parts):
         widths = np.array([sizes.get(part, 0) for sizes in rows.values()])
-        ax.barh(range(len(rows)), widths, left=ends, color=SERIES[index % 6], label=part)
+        look = {"color": SERIES[index % 6], "edgecolor": "white"}
+        ax.barh(range(len(rows)), widths, left=ends, label=part, **look)
         ends += widths
     ax.set_yticks(range(len(rows)), rows)
     ax.set_ylim(len(rows) - 0.5, -0.5)
@@ -195,6 +195,7 @@ def stacked(rows, *, xlabel, marks=(), mark="measured", limits=None) -> Figure:
         ax.scatter(marks, range(len(rows)), label=mark, zorder=5, **look)
     for line, (name, place) in zip(("--", ":", "-."), (limits or {}).items(), strict=False):
         ax.axvline(place, color=OKABE_ITO["black"], linestyle=line, label=name)
+    ax.set_xlim(0, 1.05 * max(*ends, *marks, 0))
     if limits:
         _cut(ax, ends, 1.6 * max(limits.values()))
     _legend(fig)
