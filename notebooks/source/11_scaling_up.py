@@ -59,8 +59,9 @@ FOLDER = Path(tempfile.mkdtemp())  # of what the processes below leave
 # the update the gradient is in float32 too.
 
 # %% [markdown] slide="notes"
-# Write 4 + 4 + 8 on the board, below it 2 + 4 + 4 + 8. Ask what a frozen number costs in each. Others count
-# 2 + 2 + 12 = 16 for mixed precision (Rajbhandari et al. 2019), which leaves the gradients in 16 bits.
+# Write 4 + 4 + 8 on the board, below it 2 + 4 + 4 + 8. Ask what a frozen number costs in each. Others
+# count 2 + 2 + 12 = 16 for mixed precision (Rajbhandari et al. 2019), which leaves the gradients in 16
+# bits.
 
 # %% [markdown] literature=true
 # ### Exercise 11.1 — the bytes of an update
@@ -121,9 +122,10 @@ for name, shapes in known.items():
 pd.DataFrame(costs).T.round(1)
 
 # %% [markdown] claims=["round(measured['costs']['7B']['full, fp32 (GB)']) == 108", "round(measured['costs']['7B']['full, bf16 (GB)']) == 121", "round(measured['costs']['70B']['full, fp32 (GB)']) == 1104", "round(measured['costs']['135M']['full, fp32 (GB)'], 2) == 2.15", "round(measured['costs']['7B']['LoRA of rank 8, bf16 (GB)'], 1) == 13.8", "round(measured['costs']['70B']['LoRA of rank 8, bf16 (GB)'], 0) == 140"]
-# That is the claim in numbers. Tuning 7 billion weights takes 108 GB before a word is read, 70 billion 1,104
-# GB: fourteen devices of 80 GB. Ours takes 2.15 GB. bfloat16 alone makes it *more*, 121 GB, for the masters;
-# what it shrinks is still to come. LoRA takes little more than the frozen weights: 13.8 and 140 GB.
+# That is the claim in numbers. Tuning 7 billion weights takes 108 GB before a word is read, 70 billion
+# 1,104 GB: fourteen devices of 80 GB. Ours takes 2.15 GB. bfloat16 alone makes it *more*, 121 GB, for
+# the masters; what it shrinks is still to come. LoRA takes little more than the frozen weights: 13.8 and
+# 140 GB.
 
 # %% [markdown]
 # And time? A training step takes about six operations for each weight and token (Kaplan et al. 2020). For
@@ -142,13 +144,14 @@ print({name: f"{seconds:.1f} s" for name, seconds in seconds_of.items()})
 # ## Predict, then measure
 #
 # Beside weights, gradients and optimizer there are **activations**, what the forward pass leaves for the
-# backward pass, and the **logits**. They grow with the tokens of a batch. `planning.peak` reads them off the
-# graph that autograd builds of shapes without data, and looks for the fullest moment of a step.
+# backward pass, and the **logits**. They grow with the tokens of a batch. `planning.peak` reads them off
+# the graph that autograd builds of shapes without data, and looks for the fullest moment of a step.
 
 # %% [markdown] slide="notes"
-# Three moments compete: the end of the forward pass (all activations, no gradients), the end of the backward
-# pass (gradients, no activations), and the update. The peak is the largest of them, not their sum. So a technique
-# can save a gigabyte at one moment and change nothing, because another moment was the fullest.
+# Three moments compete: the end of the forward pass (all activations, no gradients), the end of the
+# backward pass (gradients, no activations), and the update. The peak is the largest of them, not their
+# sum. So a technique can save a gigabyte at one moment and change nothing, because another moment was
+# the fullest.
 
 # %% code="show"
 batch = dict(batch_size=ROWS, sequence_length=TOKENS, completion_length=2)
@@ -238,8 +241,8 @@ def compare(name, planned, **options):
 results = {"full, fp32": compare("full, fp32", {}, batch=ROWS)}
 
 # %% [markdown] claims=["abs(measured['ratios']['full, fp32'] - 1) < 0.15", "2.4 < measured['peaks']['full, fp32'] < 3.2"]
-# Between 2.4 and 3.2 GB for a model of half a gigabyte; the plan, which has seen only the config, is within
-# 15 per cent. From now on every technique gets both numbers.
+# Between 2.4 and 3.2 GB for a model of half a gigabyte; the plan, which has seen only the config, is
+# within 15 per cent. From now on every technique gets both numbers.
 
 # %% [markdown] slide="slide" minutes=5 literature=true
 # ## Technique 1: bfloat16
@@ -268,16 +271,17 @@ print(f"on this machine a step in bfloat16 is {faster:.1f} times as fast as in f
 # few, and update at the end.
 
 # %% [markdown] slide="notes"
-# The trap is the mean. Rows learn different numbers of tokens, so the mean of the batches' means is not the
-# mean over all tokens. Transformers' Trainer had that bug until the autumn of 2024. Ask when the two are
-# the same (when all batches have equally many learned tokens).
+# The trap is the mean. Rows learn different numbers of tokens, so the mean of the batches' means is not
+# the mean over all tokens. Transformers' Trainer had that bug until the autumn of 2024. Ask when the two
+# are the same (when all batches have equally many learned tokens).
 
 # %% [markdown] literature=true
 # ### Exercise 11.2 — one step in several batches
 #
-# **Difficulty:** medium. **Importance:** high. **Minutes:** 10. Leave the gradients of the mean loss over
-# the learned tokens of *all* batches, one batch's activations at a time.
-# `training.completion_loss(model, batch)` is a *sum* over tokens, `training.label_count(batch)` their number.
+# **Difficulty:** medium. **Importance:** high. **Minutes:** 10. Leave the gradients of the mean loss
+# over the learned tokens of *all* batches, one batch's activations at a time.
+# `training.completion_loss(model, batch)` is a *sum* over tokens, `training.label_count(batch)` their
+# number.
 
 
 # %% exercise="11.2"
@@ -322,15 +326,16 @@ results["accumulation"] = compare(
 # pass, about a third of a step's arithmetic, for nearly all activations.
 
 # %% [markdown] slide="notes"
-# Draw thirty boxes. Without checkpointing all insides are kept; with it, thirty entries and the inside of the
-# one box at work. Then ask about groups of boxes: fewer entries, but larger insides. That is the exercise.
+# Draw thirty boxes. Without checkpointing all insides are kept; with it, thirty entries and the inside
+# of the one box at work. Then ask about groups of boxes: fewer entries, but larger insides. That is the
+# exercise.
 
 # %% [markdown] literature=true
 # ### Exercise 11.3 — how much to compute again
 #
-# **Difficulty:** medium. **Importance:** medium. **Minutes:** 8. In equal *segments* of blocks, kept are one
-# entry a segment and, while a segment is computed again, the insides of its blocks. How many blocks in a
-# segment keep the fewest bytes (Chen et al. 2016)?
+# **Difficulty:** medium. **Importance:** medium. **Minutes:** 8. In equal *segments* of blocks, kept are
+# one entry a segment and, while a segment is computed again, the insides of its blocks. How many blocks
+# in a segment keep the fewest bytes (Chen et al. 2016)?
 
 
 # %% exercise="11.3"
@@ -377,8 +382,8 @@ results["checkpointing"] = compare(
 # activations stay, since the backward pass still goes through every layer. So combine it.
 
 # %% [markdown] slide="notes"
-# Let the room predict the last row before it runs: LoRA, checkpointing and accumulation together. It is the
-# frozen weights and very little else. In bfloat16 or four bits these shrink too: QLoRA.
+# Let the room predict the last row before it runs: LoRA, checkpointing and accumulation together. It is
+# the frozen weights and very little else. In bfloat16 or four bits these shrink too: QLoRA.
 
 # %%
 results["LoRA"] = compare("LoRA", {"method": "lora"}, batch=ROWS, rank=8)
@@ -395,8 +400,8 @@ plots.show(figure, alt="Planned parts of the peak and the measured peak in GB: "
     f"{name} planned {sum(parts[name].values()):.2f}, measured {each['gb']:.2f}" for name, each in results.items()))
 
 # %% [markdown] claims=["all(abs(measured['ratios'][name] - 1) < 0.15 for name in measured['ratios'])", "measured['peaks']['LoRA'] < measured['peaks']['checkpointing']", "measured['peaks']['all three'] < 0.3 * measured['peaks']['full, fp32']"]
-# Every plan is within 15 per cent of what was measured. All three together take less than 30 per cent of full
-# tuning's memory. Seconds are your machine's own; memory is a count, and the same on all.
+# Every plan is within 15 per cent of what was measured. All three together take less than 30 per cent of
+# full tuning's memory. Seconds are your machine's own; memory is a count, and the same on all.
 
 # %% [markdown] slide="slide" minutes=7
 # ## Two processes learn as one
@@ -451,18 +456,20 @@ print("one process: ", np.round(one["losses"], 5))
 print("two processes:", np.round(both["losses"], 5), f" largest difference {between:.1e}")
 
 # %% [markdown] claims=["measured['two_processes'] < 0.0001"]
-# Two processes with two rows each learn as one with two batches of two, to 0.0001: sums in another order round
-# otherwise. Every step sends all gradients to everybody: here LoRA's 10 MB, in full tuning half a gigabyte.
+# Two processes with two rows each learn as one with two batches of two, to 0.0001: sums in another order
+# round otherwise. Every step sends all gradients to everybody: here LoRA's 10 MB, in full tuning half a
+# gigabyte.
 
 # %% [markdown] slide="slide" minutes=5
 # ## Killed, and resumed
 #
-# A **checkpoint** holds all that a run changes: weights, Adam's means, the schedule, the order of the rows,
-# random numbers. `fit(checkpoint=folder)` keeps the last two, each whole or not at all.
+# A **checkpoint** holds all that a run changes: weights, Adam's means, the schedule, the order of the
+# rows, random numbers. `fit(checkpoint=folder)` keeps the last two, each whole or not at all.
 
 # %% [markdown] slide="notes"
-# os._exit ends the process without any clean-up, as kill -9 does. It happens after step 3, the checkpoint is of
-# step 2, so step 3 is done again. Ask what a checkpoint of full tuning of a 7B model weighs: 12 bytes a number.
+# os._exit ends the process without any clean-up, as kill -9 does. It happens after step 3, the
+# checkpoint is of step 2, so step 3 is done again. Ask what a checkpoint of full tuning of a 7B model
+# weighs: 12 bytes a number.
 
 # %%
 place = str(FOLDER / "killed")
@@ -479,19 +486,20 @@ print(f"resumed: losses {np.round(again['losses'], 5)}; weights bit for bit thos
 # %% [markdown] slide="slide" minutes=8 literature=true
 # ## Technique 5: sharding
 #
-# Data parallelism copies everything to every device. **ZeRO** (Rajbhandari et al. 2019) shares out: stage 1
-# optimizer states, 2 gradients too, 3 weights too, gathered block by block to compute with: PyTorch's
-# **FSDP** (Zhao et al. 2023).
+# Data parallelism copies everything to every device. **ZeRO** (Rajbhandari et al. 2019) shares out:
+# stage 1 optimizer states, 2 gradients too, 3 weights too, gathered block by block to compute with:
+# PyTorch's **FSDP** (Zhao et al. 2023).
 
 # %% [markdown] slide="notes"
-# Stage 3 sends about half as much again as data parallelism: weights are gathered twice, gradients once. In
-# return each device holds 1/N of everything at rest. The exercise is what stage 3 does to a single weight.
+# Stage 3 sends about half as much again as data parallelism: weights are gathered twice, gradients once.
+# In return each device holds 1/N of everything at rest. The exercise is what stage 3 does to a single
+# weight.
 
 # %% [markdown] literature=true
 # ### Exercise 11.4 — a device's part of a weight
 #
-# **Difficulty:** medium. **Importance:** medium. **Minutes:** 7. Flatten the weight, fill up with zeros so that
-# all get equally many numbers, and return device `rank`'s part.
+# **Difficulty:** medium. **Importance:** medium. **Minutes:** 7. Flatten the weight, fill up with zeros
+# so that all get equally many numbers, and return device `rank`'s part.
 
 
 # %% exercise="11.4"
@@ -591,8 +599,8 @@ print("one process:", np.round(losses, 4), "\nsharded:    ", np.round(sharded["l
 print(f"weights in each process: {sharded['held']} of {sum(sharded['held']):,}")
 
 # %% [markdown] claims=["measured['shard_difference'] < 0.05", "all(0.45 < part < 0.55 for part in measured['held_shares'])"]
-# Each holds between 45 and 55 per cent of the weights, and the losses are those of one process: within 0.05
-# where `fit` computes in bfloat16, far closer in float32.
+# Each holds between 45 and 55 per cent of the weights, and the losses are those of one process: within
+# 0.05 where `fit` computes in bfloat16, far closer in float32.
 
 # %% [markdown] slide="slide" minutes=8
 # ## The plan for the model you wish you had
@@ -601,8 +609,9 @@ print(f"weights in each process: {sharded['held']} of {sum(sharded['held']):,}")
 # on each, all tokens learned:
 
 # %% [markdown] slide="notes"
-# Cover the bars. Ask which of them will end left of the line of 24 GB. Then let the room find the cheapest
-# hardware for full tuning of 7B. In a terminal the same is one line: workbook plan 7B --gpu 24GB --devices 8.
+# Cover the bars. Ask which of them will end left of the line of 24 GB. Then let the room find the
+# cheapest hardware for full tuning of 7B. In a terminal the same is one line: workbook plan 7B --gpu
+# 24GB --devices 8.
 
 # %%
 asked = Setting(batch_size=4, sequence_length=512, devices=8)
@@ -623,16 +632,16 @@ table = pd.DataFrame(tables).T
 table.round(1).astype(object).where(table.notna(), "–")
 
 # %% [markdown] claims=["measured['peaks_planned']['full fp32']['7B on 1'] > 80", "measured['peaks_planned']['… ZeRO-3 (FSDP)']['7B on 8'] < 24", "measured['peaks_planned']['LoRA bf16']['7B on 1'] < 24", "measured['peaks_planned']['… ZeRO-3 (FSDP)']['70B on 8'] > 80", "measured['peaks_planned']['… FSDP']['70B on 8'] < 24", "24 < measured['peaks_planned']['QLoRA recomputing']['70B on 1'] < 48"]
-# One row of 512 tokens. Full tuning of 7B fits no device of 80 GB, but eight of 24 that shard; LoRA fits one
-# of 24. Full tuning of 70B takes more than eight of 80; sharded LoRA fits eight of 24, QLoRA one of 48.
-# "Enormous" is right for full tuning, not for tuning.
+# One row of 512 tokens. Full tuning of 7B fits no device of 80 GB, but eight of 24 that shard; LoRA fits
+# one of 24. Full tuning of 70B needs more than eight of 80; sharded LoRA fits eight of 24, QLoRA one of
+# 48. Full tuning is enormous, not tuning.
 
 # %% [markdown] literature=true
 # ### Exercise 11.5 — choose for a device
 #
-# **Difficulty:** medium. **Importance:** high. **Minutes:** 8. A plan lists ways, the preferred first, each with
-# `name` and `largest_batch`. Return the first that fits, the rows a device computes at once, and the batches
-# a step, so that a step learns from at least `wanted` rows over all devices.
+# **Difficulty:** medium. **Importance:** high. **Minutes:** 8. A plan lists ways, the preferred first,
+# each with `name` and `largest_batch`. Return the first that fits, the rows a device computes at once,
+# and the batches a step, for at least `wanted` rows over all devices.
 
 
 # %% exercise="11.5"
@@ -652,8 +661,8 @@ checks.nb11.check_choose(choose)
 
 # %% [markdown]
 # <details><summary>Hint 1</summary>
-# A way fits if at least one row does. More rows at once than the device's share of the wanted ones are of no
-# use.
+# A way fits if at least one row does. More rows at once than the device's share of the wanted ones are
+# of no use.
 # </details>
 #
 # <details><summary>Hint 2</summary>
@@ -672,24 +681,24 @@ for name, room, devices in (("1B", 24e9, 1), ("7B", 24e9, 1), ("7B", 80e9, 8), (
 # batch? Decide before you open the discussion.
 #
 # <details><summary>Discussion</summary>
-# "The first that fits" says LoRA in bfloat16 with a row or two at once. LoRA with checkpointing takes far more
-# rows at once, for about a third more arithmetic; larger products fill a device better, so time both: they
-# reach the same weights. QLoRA leaves most room, but computes each weight from four bits again, and starts
-# from a rounded model. Full tuning with states in the main memory (offloading) would fit too, at the speed of
-# the bus. What no plan tells is quality: notebook 10 compares methods for that.
+# "The first that fits" says LoRA in bfloat16 with a row or two at once. LoRA with checkpointing takes
+# far more rows at once, for about a third more arithmetic; larger products fill a device better, so time
+# both: they reach the same weights. QLoRA leaves most room, but computes each weight from four bits
+# again, and starts from a rounded model. Full tuning with states in the main memory (offloading) would
+# fit too, at the speed of the bus. What no plan tells is quality: notebook 10 compares methods for that.
 # </details>
 
 # %% [markdown] slide="slide" minutes=6 literature=true
 # ## The road beyond: configurations
 #
-# `fit` shares out batches, not weights. For sharding on real GPUs the field's engine is TRL's `SFTTrainer` under
-# Accelerate. `examples/train_sft.py` hands it this course's rows, templates and masks; the files in
-# `examples/accelerate` say how. What do they say?
+# `fit` shares out batches, not weights. For sharding on real GPUs the field's engine is TRL's
+# `SFTTrainer` under Accelerate. `examples/train_sft.py` hands it this course's rows, templates and
+# masks; the files in `examples/accelerate` say how. What do they say?
 
 # %% [markdown] slide="notes"
 # Read the lines aloud, and ask for each which technique of today it is. mixed_precision: technique 1.
-# TRANSFORMER_BASED_WRAP: shard block by block. reshard_after_forward: stage 3, without it stage 2. Gradient
-# checkpointing is TRL's default, so it must not be on twice.
+# TRANSFORMER_BASED_WRAP: shard block by block. reshard_after_forward: stage 3, without it stage 2.
+# Gradient checkpointing is TRL's default, so it must not be on twice.
 
 # %%
 from accelerate.commands.config.config_args import load_config_from_file
@@ -703,8 +712,8 @@ for name in ("one_gpu", "eight_gpus_fsdp"):
 print("\n".join(line for line in (examples / "slurm.sh").read_text("utf-8").splitlines() if "#SBATCH --" in line))
 
 # %% [markdown]
-# Careful: on processors Accelerate's FSDP silently becomes plain data parallelism, so these files rehearse no
-# sharding on a laptop; that is why we used `fully_shard` above. The commands:
+# Careful: on processors Accelerate's FSDP silently becomes plain data parallelism, so these files
+# rehearse no sharding on a laptop; that is why we used `fully_shard` above. The commands:
 #
 # ```bash
 # accelerate launch --config_file examples/accelerate/eight_gpus_fsdp.yaml examples/train_sft.py \
@@ -717,7 +726,8 @@ print("\n".join(line for line in (examples / "slurm.sh").read_text("utf-8").spli
 # ## Another model by one setting
 #
 # `WORKBOOK_MODEL` takes a hub id or a folder, and every notebook of the course then loads that model:
-# `WORKBOOK_MODEL=Qwen/Qwen2.5-0.5B-Instruct workbook lab`. Here offline, with a small random Qwen2 in a folder.
+# `WORKBOOK_MODEL=Qwen/Qwen2.5-0.5B-Instruct workbook lab`. Here offline, with a small random Qwen2 in a
+# folder.
 
 # %% [markdown] slide="notes"
 # The numbers in the prose are those of the default model, so with another one the prose is no longer about
@@ -739,8 +749,9 @@ print(f"{type(other).__name__}: loss {history.steps[0]['loss']:.2f} → {history
 # an error by itself. **Tokenizer:** a new token has no row in the embedding.
 
 # %% [markdown] slide="notes"
-# Six cells: tokenizer, template, pads, precision, seeds, checkpoints. Let the room say before each what will
-# go wrong. On a GPU the first one is an unreadable "device-side assert": run it on the processor first.
+# Six cells: tokenizer, template, pads, precision, seeds, checkpoints. Let the room say before each what
+# will go wrong. On a GPU the first one is an unreadable "device-side assert": run it on the processor
+# first.
 
 # %%
 taught = copy.deepcopy(tokenizer)
@@ -755,8 +766,8 @@ small.resize_token_embeddings(len(taught), mean_resizing=False)
 print("after resize_token_embeddings:", tuple(small(ids).logits.shape))
 
 # %% [markdown]
-# **Template:** text in another model's format is still text, and the model reads it as such. The same eight
-# reviews and answers in our model's format, in Llama 2's, and in none:
+# **Template:** text in another model's format is still text, and the model reads it as such. The same
+# eight reviews and answers in our model's format, in Llama 2's, and in none:
 
 # %%
 model, _ = models.load()
@@ -806,8 +817,8 @@ for kind in (torch.float32, torch.bfloat16, torch.float16):
     print(f"{str(kind):15} 1 + 1000 × 0.001 = {weight.item():.2f}; gradients {gradients.tolist()}")
 
 # %% [markdown] claims=["measured['reached']['bfloat16'] == 1", "measured['reached']['float32'] == 2"]
-# In bfloat16 a thousand updates left the weight at 1: hence the masters. float16 has more digits but little
-# range: a small gradient becomes 0, a large one infinite, so it needs loss scaling.
+# In bfloat16 a thousand updates left the weight at 1: hence the masters. float16 has more digits but
+# little range: a small gradient becomes 0, a large one infinite, so it needs loss scaling.
 #
 # **Seeds:** the seed is kept, the batch size is not.
 
@@ -822,8 +833,8 @@ print(f"first rows with batches of 4: {sorted(first[4])}, of 8: {sorted(first[8]
 print(f"one sum {numbers.sum():.6f}, in two parts {halves:.6f}")
 
 # %% [markdown]
-# A seed fixes a run only with the same batches, processes, devices and versions; sums in another order differ
-# in the last digits, and training amplifies them. So compare *several* seeds, not digits.
+# A seed fixes a run only with the same batches, processes, devices and versions; sums in another order
+# differ in the last digits, and training amplifies them. So compare *several* seeds, not digits.
 #
 # **Checkpoints:** a run that goes on from its weights alone.
 
@@ -851,8 +862,8 @@ for name, each in {"checkpoint": resumed, "weights alone": half}.items():
 print(f"largest difference of a weight from the whole run: {off}")
 
 # %% [markdown] claims=["measured['off']['checkpoint'] == 0", "measured['off']['weights alone'] > 0.001"]
-# From the checkpoint it is 0. From the weights alone some weight is off by more than 0.001: Adam's means began
-# anew, the rate warmed up again. No error told so.
+# From the checkpoint it is 0. From the weights alone some weight is off by more than 0.001: Adam's means
+# began anew, the rate warmed up again. No error told so.
 
 # %% [markdown] slide="slide" minutes=5
 # ## The same at work
@@ -861,8 +872,9 @@ print(f"largest difference of a weight from the whole run: {off}")
 # `activation_checkpointing` (once `gradient_checkpointing`), LoRA by `peft`. Sixteen reviews, two steps:
 
 # %% [markdown] slide="notes"
-# Same start (twin gives peft our A and B), same rows, no warm-up, clipping at 1. SFTTrainer takes a quarter
-# of the rows at a time and recomputes; fit takes all at once. If both are right, the losses are equal.
+# Same start (twin gives peft our A and B), same rows, no warm-up, clipping at 1. SFTTrainer takes a
+# quarter of the rows at a time and recomputes; fit takes all at once. If both are right, the losses are
+# equal.
 
 # %%
 import datasets
@@ -899,13 +911,14 @@ print({name: np.round(each, 4).tolist() for name, each in work.items()}, f"diffe
 # %% [markdown] slide="slide" minutes=3
 # ## What we cannot say
 #
-# These numbers come from processors. No GPU was at hand, so tokens a second and peaks on one were not measured
-# here. The plan leaves a tenth of a device free for what it does not count: libraries, fragments of the
-# allocator, buffers of communication. It was checked on small models; how near it is at 7B, we cannot tell.
+# These numbers come from processors. No GPU was at hand, so tokens a second and peaks on one were not
+# measured here. The plan leaves a tenth of a device free for what it does not count: libraries,
+# fragments of the allocator, buffers of communication. It was checked on small models; how near it is at
+# 7B, we cannot tell.
 
 # %% [markdown] slide="notes"
-# Say it plainly: the plan is arithmetic for the large models and a measurement only for small ones. On a GPU
-# torch.cuda.max_memory_allocated() is the number to compare with.
+# Say it plainly: the plan is arithmetic for the large models and a measurement only for small ones. On a
+# GPU torch.cuda.max_memory_allocated() is the number to compare with.
 
 # %%
 name = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU: nothing was run on one"

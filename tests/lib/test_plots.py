@@ -122,7 +122,7 @@ def test_stacked_bars_are_as_long_as_their_parts_and_are_cut_where_they_dwarf_th
     ends = [max(bar.get_x() + bar.get_width() for part in ax.containers for bar in [part[row]])
             for row in (0, 1)]  # fmt: skip
     assert ends == [3, 1.5] and ax.yaxis_inverted()
-    assert legend(fig) == ["weights", "gradients", "activations", "measured", "a device"]
+    assert legend(fig) == ["measured", "a device", "weights", "gradients", "activations"]
     assert not ax.texts and ax.get_xlim()[1] >= 3.1
     rows["full"]["weights"] = 1000
     cut = plots.stacked(rows, xlabel="GB", limits={"a device": 2}).axes[0]
