@@ -640,8 +640,8 @@ table.round(1).astype(object).where(table.notna(), "–")
 # ### Exercise 11.5 — choose for a device
 #
 # **Difficulty:** medium. **Importance:** high. **Minutes:** 8. A plan lists ways, the preferred first,
-# each with `name` and `largest_batch`. Return the first that fits, the rows a device computes at once,
-# and the batches a step, for at least `wanted` rows over all devices.
+# with `name` and `largest_batch`. Return the first that fits, the rows a device computes at once and the
+# batches a step, for at least `wanted` rows in all.
 
 
 # %% exercise="11.5"
