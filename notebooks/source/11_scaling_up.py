@@ -401,7 +401,7 @@ plots.show(figure, alt="Planned parts of the peak and the measured peak in GB: "
 
 # %% [markdown] claims=["all(abs(measured['ratios'][name] - 1) < 0.15 for name in measured['ratios'])", "measured['peaks']['LoRA'] < measured['peaks']['checkpointing']", "measured['peaks']['all three'] < 0.3 * measured['peaks']['full, fp32']"]
 # Every plan is within 15 per cent of what was measured. All three together take less than 30 per cent of
-# full tuning's memory. Seconds are your machine's own; memory is a count, and the same on all.
+# full tuning's memory. Seconds are your machine's own; the plan is a count, and the same on all.
 
 # %% [markdown] slide="slide" minutes=7
 # ## Two processes learn as one
@@ -631,10 +631,10 @@ for name in planning.LLAMAS:
 table = pd.DataFrame(tables).T
 table.round(1).astype(object).where(table.notna(), "–")
 
-# %% [markdown] claims=["measured['peaks_planned']['full fp32']['7B on 1'] > 80", "measured['peaks_planned']['… ZeRO-3 (FSDP)']['7B on 8'] < 24", "measured['peaks_planned']['LoRA bf16']['7B on 1'] < 24", "measured['peaks_planned']['… ZeRO-3 (FSDP)']['70B on 8'] > 80", "measured['peaks_planned']['… FSDP']['70B on 8'] < 24", "24 < measured['peaks_planned']['QLoRA recomputing']['70B on 1'] < 48"]
-# One row of 512 tokens. Full tuning of 7B fits no device of 80 GB, but eight of 24 that shard; LoRA fits
-# one of 24. Full tuning of 70B needs more than eight of 80, sharded LoRA fits eight of 24, QLoRA one
-# device of 48. So full tuning is enormous, and tuning need not be.
+# %% [markdown] claims=["measured['peaks_planned']['full fp32']['7B on 1'] > 80", "measured['peaks_planned']['… ZeRO-3 (FSDP)']['7B on 8'] < 0.9 * 24", "measured['peaks_planned']['LoRA bf16']['7B on 1'] < 0.9 * 24", "measured['peaks_planned']['… ZeRO-3 (FSDP)']['70B on 8'] > 80", "0.9 * 24 < measured['peaks_planned']['… FSDP']['70B on 8'] < 0.9 * 32", "24 < measured['peaks_planned']['QLoRA recomputing']['70B on 1'] < 0.9 * 48"]
+# One row of 512 tokens, and a tenth of a device left free. Full tuning of 7B fits no device of 80 GB, but
+# eight of 24 that shard; LoRA fits one of 24. Full tuning of 70B needs more than eight of 80; sharded LoRA
+# fits eight of 32, QLoRA one device of 48. So full tuning is enormous, and tuning need not be.
 
 # %% [markdown] literature=true
 # ### Exercise 11.5 — choose for a device
