@@ -632,9 +632,9 @@ table = pd.DataFrame(tables).T
 table.round(1).astype(object).where(table.notna(), "–")
 
 # %% [markdown] claims=["measured['peaks_planned']['full fp32']['7B on 1'] > 80", "measured['peaks_planned']['… ZeRO-3 (FSDP)']['7B on 8'] < 0.9 * 24", "measured['peaks_planned']['LoRA bf16']['7B on 1'] < 0.9 * 24", "measured['peaks_planned']['… ZeRO-3 (FSDP)']['70B on 8'] > 80", "0.9 * 24 < measured['peaks_planned']['… FSDP']['70B on 8'] < 0.9 * 32", "24 < measured['peaks_planned']['QLoRA recomputing']['70B on 1'] < 0.9 * 48"]
-# One row of 512 tokens, and a tenth of a device left free. Full tuning of 7B fits no device of 80 GB, but
-# eight of 24 that shard; LoRA fits one of 24. Full tuning of 70B needs more than eight of 80; sharded LoRA
-# fits eight of 32, QLoRA one device of 48. So full tuning is enormous, and tuning need not be.
+# One row of 512 tokens, and 0.9 of a device may be used. Full tuning of 7B fits no device of 80 GB, but eight
+# of 24 that shard; LoRA one of 24. Full tuning of 70B needs more than eight of 80; sharded LoRA eight of
+# 32, QLoRA one of 48. So full tuning is enormous, and tuning need not be.
 
 # %% [markdown] literature=true
 # ### Exercise 11.5 — choose for a device

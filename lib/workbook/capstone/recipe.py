@@ -68,14 +68,13 @@ class Recipe:
         every = [*rows, *(with_input(rows[0], self.input, text) for text in neutral)]
         prompts = [self.pair({**row, "label": 0})[0] for row in every]
         with scoring.working_copy(model) as working:
-            found = scoring.classify(
+            scores = scoring.classify(
                 working, tokenizer, prompts, self.template.choices(rows[0]),
                 prompt_style=self.prompt_style,
-            )  # fmt: skip
-        plain, empty = map(scoring.Classification, np.split(found.scores, [len(rows)]))
-        return [
-            _chosen(each) for each in ([plain, plain.calibrated(empty)] if neutral else [plain])
-        ]
+            ).scores  # fmt: skip
+        plain, empty = map(scoring.Classification, np.split(scores, [len(rows)]))
+        found = [plain, plain.calibrated(empty)] if calibrate else [plain]
+        return [_chosen(each) for each in found]
 
     def _texts(self, model, tokenizer, rows: Sequence[dict]) -> "Answers":
         prompts = [self.pair({**row, "output": ""})[0] for row in rows]
