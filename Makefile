@@ -1,5 +1,6 @@
 # The course in a few commands: `make lab` opens it, `make test` tests it.
 # NB="03" or NB="01 03" limits run, measure and build to those notebooks, and reset needs it.
+# LANGUAGE=ko opens, runs or builds the Korean edition.
 # ARGS="…" passes options on, as in `make lab ARGS=--solved`; WRITE=1 lets `make run` keep results.
 
 SHELL := /bin/bash
@@ -7,21 +8,28 @@ VENV ?= .venv
 PYTHON := $(VENV)/bin/python
 WORKBOOK := $(VENV)/bin/workbook
 NB ?=
+# Only as given to make: systems set a variable of this name for purposes of their own.
+ifeq ($(origin LANGUAGE),command line)
+IN_LANGUAGE := --language $(LANGUAGE)
+endif
 # Tests run in so many processes of one thread each; a notebook's takes up to 3 GB.
 JOBS ?= 2
 PYTEST := OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n $(JOBS) --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help install fetch lab reset test lint check run build measure bench doctor clean
+.PHONY: help install fetch lab reset test test-browser lint check run build site measure bench \
+	doctor clean
 
 help:
-	@echo "make lab      open your copies, in my/, in JupyterLab (sets everything up on first use)"
+	@echo "make lab      open your copies, in my/, in JupyterLab (sets everything up on first use; LANGUAGE=ko)"
 	@echo "make reset    put a fresh copy of a notebook into my/ and keep your old one (NB=03)"
 	@echo "make run      execute the solved notebooks and print a table (NB=03 for one, WRITE=1 keeps)"
 	@echo "make test     check style and spelling, then run the tests"
+	@echo "make test-browser  measure every slide of every deck in Chromium"
 	@echo "make check    the part of the tests that needs no model (a minute or two)"
 	@echo "make doctor   check this machine"
 	@echo "make build    write the learner notebooks from notebooks/source"
+	@echo "make site     write the course as a web site into site/, which opens without a network"
 	@echo "make measure  repeat the recorded sweeps of a notebook (NB=03 ARGS=\"--jobs 2\", takes hours)"
 	@echo "make bench    compare speed with TRL and lm-evaluation-harness (an hour)"
 	@echo "make clean    remove $(VENV)"
@@ -58,17 +66,24 @@ $(VENV)/.bench: $(VENV)/.installed
 	@$(call PIP_INSTALL,-e '.[test,bench]')
 	@touch $@
 
+$(VENV)/.browser: $(VENV)/.installed
+	@$(call PIP_INSTALL,-e '.[test,browser]')
+	@touch $@
+
 fetch: install
 	@$(WORKBOOK) fetch
 
 lab: fetch
-	@$(WORKBOOK) lab $(ARGS)
+	@$(WORKBOOK) lab $(IN_LANGUAGE) $(ARGS)
 
 reset: install
 	@$(WORKBOOK) reset $(NB) $(ARGS)
 
 test: lint fetch
 	@$(PYTEST) $(ARGS)
+
+test-browser: fetch $(VENV)/.browser
+	@$(PYTHON) -m pytest tests/browser -rs $(ARGS)
 
 lint: install
 	@$(PYTHON) -m ruff check .
@@ -79,10 +94,13 @@ check: lint
 	@$(PYTEST) -m "not real_model and not slow" $(ARGS)
 
 run: fetch
-	@$(WORKBOOK) run $(NB) $(if $(WRITE),--write) $(ARGS)
+	@$(WORKBOOK) run $(NB) $(if $(WRITE),--write) $(IN_LANGUAGE) $(ARGS)
 
 build: install
-	@$(WORKBOOK) build $(NB) $(ARGS)
+	@$(WORKBOOK) build $(NB) $(IN_LANGUAGE) $(ARGS)
+
+site: install
+	@$(WORKBOOK) site $(IN_LANGUAGE) $(ARGS)
 
 measure: fetch
 	@$(WORKBOOK) measure $(NB) $(ARGS)

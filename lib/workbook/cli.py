@@ -49,6 +49,16 @@ class Edition(StrEnum):
     solved = "solved"
 
 
+class Language(StrEnum):
+    """The languages of the course."""
+
+    en = "en"
+    ko = "ko"
+
+
+InLanguage = Annotated[Language, typer.Option(help="The language of the notebooks.")]
+
+
 class Action(StrEnum):
     """What to do with the run cache."""
 
@@ -109,12 +119,34 @@ def fetch(
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
-def lab(context: typer.Context, solved: Solved = False) -> None:
+def lab(
+    context: typer.Context,
+    solved: Solved = False,
+    language: Annotated[
+        Language | None, typer.Option(help="The language of the notebooks, from now on.")
+    ] = None,
+) -> None:
     """Open your copies, in my/, in JupyterLab on this machine; more options go to JupyterLab."""
     from . import workspace
 
+    if language:
+        workspace.remember(language)
     edition = Edition.solved if solved else Edition.learner
     raise typer.Exit(workspace.open_lab(context.args, edition))
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def bundle(
+    context: typer.Context,
+    out: Annotated[Path, typer.Option(help="The folder to make.")] = Path("bundle"),
+) -> None:
+    """Pack course, packages, model and data for laptops without a network.
+
+    More options go to pip, such as --extra-index-url for the CPU build of PyTorch.
+    """
+    from . import bundle
+
+    print(f"{bundle.make(out, context.args)}: copy it to each laptop, then follow its README.txt")
 
 
 @app.command()
@@ -133,28 +165,38 @@ def run(
     edition: Edition = Edition.solved,
     write: Write = False,
     cold: Cold = False,
+    language: InLanguage = Language.en,
 ) -> None:
     """Execute notebooks headless; with --write, at the default scale, keep what came out."""
     if scale:
         os.environ["WORKBOOK_SCALE"] = scale
     from .authoring import execute, readme
 
-    runs = execute.run(numbers or (), edition, write, cold)
+    runs = execute.run(numbers or (), edition, write, cold, language)
     if write:
         readme.refresh_readme()
     raise typer.Exit(any(one.error for one in runs))
 
 
 @app.command()
-def build(numbers: Numbers = None, overwrite: Overwrite = False) -> None:
-    """Write the learner edition from the sources, and the table and figure of README.md."""
-    from .authoring import build, readme
+def build(
+    numbers: Numbers = None, overwrite: Overwrite = False, language: InLanguage = Language.en
+) -> None:
+    """Write the learner edition from the sources, and what is made in README.md and docs/.
 
-    for path in build.build(numbers or (), overwrite):
+    In another language both editions are written, into a folder of its name.
+    """
+    from .authoring import build, readme, teaching
+
+    for path in build.build(numbers or (), overwrite, language):
         print(path.name)
+    if language != Language.en:
+        return
     readme.refresh_readme()
     if not numbers:  # to look whether the recording is complete takes seconds
         readme.refresh_picture()
+    if not numbers:  # its plans name sections of all notebooks
+        teaching.refresh()
 
 
 @app.command()
@@ -163,15 +205,57 @@ def present(
     out: Annotated[Path | None, typer.Option(help="Write this file, or into this folder.")] = None,
     port: Annotated[int, typer.Option(help="Port on this machine; 0 takes a free one.")] = 0,
     browser: Annotated[bool, typer.Option("--open/--no-open", help="Open the browser.")] = True,
+    language: InLanguage = Language.en,
 ) -> None:
     """Show the slides of an executed notebook in the browser, or write them as one HTML file."""
     from .authoring import slides
 
     [source] = sources([number])
     if out:
-        print(slides.write(source, out))
+        print(slides.write(source, out, language))
     else:
-        slides.serve(slides.page(source), port, browser)
+        slides.serve(slides.page(source, language), port, browser)
+
+
+@app.command()
+def site(
+    out: Annotated[
+        Path | None, typer.Option(help="The folder to write; `site` when left out.")
+    ] = None,
+    language: Annotated[Language | None, typer.Option(help="Only this language.")] = None,
+) -> None:
+    """Write the solved edition as a web site that opens from a folder, without a network."""
+    from .authoring import site
+
+    place = site.write(
+        out or settings.repo_root() / "site", [language] if language else settings.LANGUAGES
+    )
+    print(f"written: open {place / ('ko' if language == Language.ko else '') / 'index.html'}")
+    if not settings.repository():
+        print("No notebooks for Colab and Kaggle: pyproject.toml names no repository yet.")
+
+
+@app.command()
+def translate(numbers: Some, language: InLanguage = Language.ko) -> None:
+    """Print the records that a translation lacks, or holds for an English that has changed."""
+    from . import translation
+    from .authoring import build
+
+    for source in sources(numbers):
+        print(translation.skeleton(build.texts(source), translation.path(source, language)))
+
+
+@app.command()
+def record(
+    name: Annotated[str, typer.Argument(help="Your name, in quotation marks.")],
+    out: Annotated[
+        Path | None, typer.Option(help="The file; my/completion.html without it.")
+    ] = None,
+) -> None:
+    """Write what you have solved as one HTML file, which is no certificate."""
+    from . import checks
+
+    print(f"written to {checks.write_record(name, out)}")
 
 
 @app.command()

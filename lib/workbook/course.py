@@ -1,6 +1,8 @@
 """The course as a whole: its chapters, their map, and what each costs as measured."""
 
 import itertools
+import json
+import re
 import textwrap
 from pathlib import Path
 from typing import NamedTuple
@@ -10,6 +12,7 @@ from matplotlib.patches import FancyBboxPatch
 
 from . import measurements, plots, settings
 
+MINUTES = re.compile(r"Minutes:\**:? (\d+)")  # of an exercise
 PER_ROW = 5  # chapters in one row of the map
 
 
@@ -51,6 +54,19 @@ CHAPTERS = (
 def planned() -> list[Chapter]:
     """Return the chapters that have no notebook yet."""
     return [chapter for chapter in CHAPTERS if not chapter.notebook]
+
+
+def exercise_minutes(notebook: Path) -> dict[str, int]:
+    """Return the exercises of a built notebook with the minutes that it says of each."""
+    found, minutes = {}, 0
+    for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"]:
+        text = "".join(cell["source"])
+        if cell["cell_type"] == "markdown" and (said := MINUTES.search(text)):
+            minutes = int(said[1])
+        number = cell["metadata"].get("workbook", {}).get("exercise")
+        if number:
+            found[number] = minutes
+    return found
 
 
 def peak_memory_gb() -> float:

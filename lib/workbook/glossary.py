@@ -1,10 +1,12 @@
 """The terms of the course in English and Korean, from data/glossary.yaml."""
 
+import re
+from pathlib import Path
 from typing import NamedTuple
 
 import yaml
 
-from . import settings
+from . import settings, translation
 from .course import CHAPTERS
 
 
@@ -17,10 +19,42 @@ class Term(NamedTuple):
     chapter: str
 
 
-def load() -> list[Term]:
-    """Return all terms in the order of the alphabet."""
+def load(language: str | None = None) -> list[Term]:
+    """Return all terms in the order of the English alphabet.
+
+    Their meanings are in the given language, or the reader's; in English where the translation
+    is missing or older than the English.
+    """
     text = (settings.repo_root() / "data" / "glossary.yaml").read_text(encoding="utf-8")
-    return sorted((Term(**row) for row in yaml.safe_load(text)), key=lambda t: t.english.lower())
+    terms = [Term(**row) for row in yaml.safe_load(text)]
+    records = translation.records(file(language or settings.language()))
+    meanings = translation.translated([term.meaning for term in terms], records)
+    told = (t._replace(meaning=m or t.meaning) for t, m in zip(terms, meanings, strict=True))
+    return sorted(told, key=lambda term: term.english.lower())
+
+
+def file(language: str) -> Path:
+    """Return the file with the meanings in another language; English has none."""
+    return translation.folder(language) / "glossary.yaml"
+
+
+def names(text: str) -> list[str]:
+    """Return the names that one text gives a term: the one in brackets stands for it as well."""
+    return [name.strip() for name in re.findall(r"[^()]+", text) if name.strip()]
+
+
+def finder(terms: list[Term], language: str) -> tuple[re.Pattern, dict[str, Term]]:
+    """Return what finds the terms' names in a text of a language, and the term of each name.
+
+    In English a plural is found too; in Korean particles may follow. The names are in lower case.
+    """
+    field = "english" if language == "en" else "korean"
+    owners = {name: term for term in terms for name in names(getattr(term, field))}
+    longest_first = sorted(owners, key=len, reverse=True)
+    options = (f"(?i:{re.escape(n)})" if n.islower() else re.escape(n) for n in longest_first)
+    end = r"s?(?!\w)" if language == "en" else ""
+    pattern = re.compile(rf"(?<!\w)({'|'.join(options)}){end}")
+    return pattern, {name.lower(): term for name, term in owners.items()}
 
 
 def table(word: str = "") -> str:

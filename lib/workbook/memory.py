@@ -4,6 +4,7 @@ import contextlib
 import gc
 import sys
 import threading
+from collections.abc import Callable
 from types import FunctionType, ModuleType, SimpleNamespace
 
 import matplotlib.pyplot as plt
@@ -66,14 +67,23 @@ def _forget_errors() -> None:
             delattr(sys, name)
 
 
+def children_gb() -> float:
+    """Return the memory that all child processes hold."""
+    total = 0
+    for child in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            total += child.memory_info().rss
+    return total / 1e9
+
+
 @contextlib.contextmanager
-def peak_memory():
-    """Yield a reading whose `gb` grows to the peak resident memory of all child processes."""
+def peak_memory(measure: Callable[[], float] = children_gb, seconds: float = 0.1):
+    """Yield a reading whose `gb` grows to the highest value of `measure`, taken every so often."""
     reading, stop = SimpleNamespace(gb=0.0), threading.Event()
 
     def watch():
-        while not stop.wait(0.1):
-            reading.gb = max(reading.gb, _children_gb())
+        while not stop.wait(seconds):
+            reading.gb = max(reading.gb, measure())
 
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()
@@ -82,11 +92,3 @@ def peak_memory():
     finally:
         stop.set()
         thread.join()
-
-
-def _children_gb() -> float:
-    total = 0
-    for child in psutil.Process().children(recursive=True):
-        with contextlib.suppress(psutil.Error):
-            total += child.memory_info().rss
-    return total / 1e9

@@ -6,6 +6,7 @@ autograd builds of shapes without data. Taught in notebook 11.
 
 import contextlib
 import copy
+import math
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -312,6 +313,18 @@ def plan(config: PreTrainedConfig, device_bytes: float, setting: Setting) -> lis
         fullest = max(each, key=lambda one: one.total)
         rows.append(Row(name, way, fullest, largest_batch(each, way, ROOM * device_bytes)))
     return rows
+
+
+def choose(rows: Iterable[Row], wanted: int, devices: int = 1) -> tuple[str, int, int] | str:
+    """Return the first way that fits, the rows a device computes at once, and the batches a step.
+
+    A step then learns from at least `wanted` rows; "nothing" where no way fits.
+    """
+    fitting = (row for row in rows if row.largest_batch)
+    if not (first := next(fitting, None)):
+        return "nothing"
+    at_once = min(first.largest_batch, math.ceil(wanted / devices))
+    return first.name, at_once, math.ceil(wanted / (at_once * devices))
 
 
 def ways(devices: int) -> dict[str, dict]:

@@ -179,6 +179,47 @@ def bars(
     return fig
 
 
+def stacked(rows, *, xlabel, marks=(), mark="measured", limits=None) -> Figure:
+    """Draw a bar of parts for each row, the first on top; `rows` maps a name to {part: size}.
+
+    `marks` are numbers, one a row, drawn as stars; `mark` is their name. `limits` maps the names of
+    vertical lines to their places; bars that are much longer are cut, and say how long they are.
+    """
+    fig, ax = _axes(xlabel, "", height=1.4 + 0.5 * len(rows))
+    limits, ends = limits or {}, _bars_of_parts(ax, rows)
+    if len(marks):
+        look = {"marker": "*", "s": 260, "color": OKABE_ITO["vermillion"], "edgecolor": "black"}
+        ax.scatter(marks, range(len(rows)), label=mark, zorder=5, **look)
+    for line, (name, place) in zip(("--", ":", "-."), limits.items(), strict=False):
+        ax.axvline(place, color=OKABE_ITO["black"], linestyle=line, label=name)
+    ax.set_xlim(0, 1.05 * max(*ends, *marks, *limits.values(), 0))
+    _cut(ax, ends, 1.6 * max(limits.values(), default=float("inf")))
+    _legend(fig)
+    return fig
+
+
+def _bars_of_parts(ax, rows):
+    """Draw the bars and return where each ends."""
+    ends = np.zeros(len(rows))
+    for index, part in enumerate(dict.fromkeys(part for sizes in rows.values() for part in sizes)):
+        widths = np.array([sizes.get(part, 0) for sizes in rows.values()])
+        look = {"color": SERIES[index % 6], "edgecolor": "white"}
+        ax.barh(range(len(rows)), widths, left=ends, label=part, **look)
+        ends += widths
+    ax.set_yticks(range(len(rows)), rows)
+    ax.set_ylim(len(rows) - 0.5, -0.5)
+    return ends
+
+
+def _cut(ax, ends, right):
+    """End the axis there, and write the whole length of each bar that goes on beyond it."""
+    box = {"facecolor": "white", "edgecolor": "none", "pad": 1}
+    for row, end in enumerate(ends):
+        if end > right:
+            ax.set_xlim(0, right)
+            ax.text(right, row, f"{end:,.0f} →", ha="right", va="center", bbox=box, fontsize=12)
+
+
 def tradeoff(points, xlabel, ylabel, *, whiskers) -> Figure:
     """Draw a marker for each point, its name beside it: better is up and right.
 

@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import time
+import tomllib
 from pathlib import Path
 
 import platformdirs
@@ -14,6 +15,7 @@ from .errors import WorkbookError
 from .files import atomic_path
 
 SCALES = ("smoke", "default", "full")
+LANGUAGES = ("en", "ko")
 
 
 def scale() -> str:
@@ -22,6 +24,22 @@ def scale() -> str:
     if name not in SCALES:
         raise WorkbookError(f"WORKBOOK_SCALE is {name!r}: set it to one of {', '.join(SCALES)}.")
     return name
+
+
+def language() -> str:
+    """Return the reader's language: `WORKBOOK_LANGUAGE`, what `workbook lab` was told, or "en"."""
+    file = language_file()
+    name = os.environ.get("WORKBOOK_LANGUAGE") or (
+        file.read_text().strip() if file.exists() else "en"
+    )
+    if name not in LANGUAGES:
+        raise WorkbookError(f"The language is {name!r}: choose {' or '.join(LANGUAGES)}.")
+    return name
+
+
+def language_file() -> Path:
+    """Return the file that remembers the reader's language, beside the working copies."""
+    return repo_root() / "my" / ".language"
 
 
 def pick(*, smoke, default, full):
@@ -55,6 +73,12 @@ def repo_root() -> Path:
     if not (root / "data").is_dir():
         raise WorkbookError("The course folder was not found: install with `make install` in it.")
     return root
+
+
+def repository() -> str | None:
+    """Return the address of the course's repository: `Repository` in pyproject.toml, or None."""
+    text = (repo_root() / "pyproject.toml").read_text(encoding="utf-8")
+    return tomllib.loads(text)["project"].get("urls", {}).get("Repository")
 
 
 def notebooks_dir() -> Path:

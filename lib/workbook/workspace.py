@@ -34,9 +34,18 @@ class State(StrEnum):
 
 
 def folder(edition: str = "learner") -> Path:
-    """Return where the working copies of an edition are: `my/`, or `my/solutions/`."""
-    my = settings.repo_root() / "my"
-    return my if edition == "learner" else my / "solutions"
+    """Return where the working copies of an edition are, in the reader's language.
+
+    That is `my/` or `my/solutions/`, and `my/ko/` or `my/ko/solutions/`.
+    """
+    my, language = settings.repo_root() / "my", settings.language()
+    place = my if language == "en" else my / language
+    return place if edition == "learner" else place / "solutions"
+
+
+def course_path(source: Path, edition: str = "learner") -> Path:
+    """Return the notebook of the course that belongs to a source, in the reader's language."""
+    return build.output_path(source, edition, settings.language())
 
 
 def copy_path(source: Path, edition: str = "learner") -> Path:
@@ -58,7 +67,7 @@ def state(source: Path, edition: str = "learner") -> State:
         mine = build.read(copy)
     except WorkbookError:
         return State.unreadable
-    course = build.output_path(source, edition)
+    course = course_path(source, edition)
     if not course.exists() or build.version(build.read(course)) == build.version(mine):
         return State.current
     made = mine.metadata.get("workbook", {}).get("copy_sha256")
@@ -68,7 +77,7 @@ def state(source: Path, edition: str = "learner") -> State:
 def prepare(edition: str = "learner") -> None:
     """Make the working copies that are missing, and renew those that nobody has touched."""
     for source in sources():
-        is_built = build.output_path(source, edition).exists()
+        is_built = course_path(source, edition).exists()
         if is_built and state(source, edition) in (State.missing, State.untouched):
             _write_copy(source, edition)
 
@@ -92,8 +101,9 @@ def reset(selection: Sequence[str], edition: str = "learner") -> Iterator[tuple[
     Raises WorkbookError for an unknown number and for a notebook that is not built.
     """
     for source in sources(selection):
-        if not build.output_path(source, edition).exists():
-            command = "build" if edition == "learner" else "run --write"
+        if not course_path(source, edition).exists():
+            in_english = edition != "learner" and settings.language() == "en"
+            command = "run --write" if in_english else "build"
             message = f"is missing from the course: make it with `workbook {command}`."
             raise WorkbookError(f"Notebook {source.stem[:2]} {message}")
         old = copy_path(source, edition)
@@ -102,8 +112,19 @@ def reset(selection: Sequence[str], edition: str = "learner") -> Iterator[tuple[
         yield old, kept
 
 
+def remember(language: str) -> None:
+    """Keep the language in which the course opens from now on."""
+    with atomic_path(settings.language_file()) as draft:
+        draft.write_text(f"{language}\n", encoding="utf-8")
+
+
 def open_lab(arguments: Sequence[str] = (), edition: str = "learner") -> int:
-    """Open the working copies in JupyterLab, with its further arguments; return its exit status."""
+    """Open the working copies in JupyterLab, with its further arguments; return its exit status.
+
+    In another language than English the notebooks of the course are built first.
+    """
+    if settings.language() != "en":
+        build.build(language=settings.language())
     prepare(edition)
     if news := offer(edition):
         print(f"my notebooks: {news}.", flush=True)
@@ -137,7 +158,7 @@ def fingerprint(notebook) -> str:
 
 def _write_copy(source: Path, edition: str) -> None:
     """Write the course's edition as the working copy, its links as seen from there."""
-    course, copy = build.output_path(source, edition), copy_path(source, edition)
+    course, copy = course_path(source, edition), copy_path(source, edition)
     notebook = build.read(course)
     is_as_built = not build.written_cells(notebook)
     for cell in notebook.cells:

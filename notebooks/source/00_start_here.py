@@ -107,6 +107,7 @@ display(Markdown(course.table()))
 # |:---|:---|
 # | learn | open the notebooks in the folder `my`, which are your copies: nothing overwrites them; run the cells from top to bottom, and write your answer where an exercise says `...  # your code here` |
 # | know whether an answer is right | run the check below the exercise; it says what is most likely wrong |
+# | have a quiz counted | write your answers into its cell, as in `checks.quiz("03", "b a cd a c")`: a word a question, the first option being a |
 # | get help | open Hint 1, then Hint 2, then the solution below the check |
 # | skip an exercise | go on: no later cell needs your answer |
 # | read without running | open the folder `notebooks/solutions`: the same notebooks, solved and with all outputs |
@@ -114,6 +115,7 @@ display(Markdown(course.table()))
 # | give a talk | `workbook present 03` shows the slides of notebook 03, also without a network; key S opens the speaker view |
 # | open the next notebook | first run the last cell of the one before, which frees its memory, or shut down its kernel; one in which nothing ran for half an hour is shut down by itself: run it again from the top |
 # | have a fresh copy of a notebook | close it, then `workbook reset 03` in a terminal (*File → New → Terminal*); your old copy is kept with the date in its name |
+# | keep a record of what you solved | `workbook record "Your name"` in a terminal writes `my/completion.html`, which is no certificate |
 # | start afresh | `workbook cache clear` forgets what was trained, *Kernel → Restart* what was computed |
 
 # %% [markdown] slide="notes"
@@ -137,7 +139,8 @@ display(Markdown(course.table()))
 # Each check that you pass is remembered on this machine. Run this cell whenever you come back.
 
 # %% [markdown] slide="notes"
-# Progress stays in the cache folder of the learner; nothing is sent anywhere.
+# Progress stays in the cache folder of the learner; nothing is sent anywhere. `workbook record "Kim"`
+# in a terminal writes it as one HTML file. It is no certificate.
 
 # %%
 checks.table()

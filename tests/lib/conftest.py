@@ -4,10 +4,12 @@ import copy
 import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["WORKBOOK_LANGUAGE"] = "en"  # whatever language this checkout was opened in
 
 import hypothesis
 import pytest
 import torch
+from accelerate.state import AcceleratorState, GradientState
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
@@ -114,3 +116,13 @@ def index(tmp_path, monkeypatch):
 def own_progress(tmp_path, monkeypatch):
     """A record of solved exercises for each test alone: the learner's own stays as it is."""
     monkeypatch.setenv("WORKBOOK_PROGRESS", str(tmp_path / "progress.json"))
+
+
+@pytest.fixture
+def accelerate():
+    """Accelerate without the settings that it remembers from earlier tests, nor for later ones."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    GradientState._reset_state()
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+    GradientState._reset_state()

@@ -1,8 +1,13 @@
-"""The last cell of a notebook gives its memory back."""
+"""Peaks are seen, and the last cell of a notebook gives its memory back."""
+
+import time
 
 import nbclient
 import nbformat
 import pytest
+import torch
+
+from workbook import memory
 
 HOLD = {
     "a name": "weights = torch.ones(125_000_000)",
@@ -50,3 +55,14 @@ def test_what_is_small_stays_and_the_next_cells_run():
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(text) for text in texts])
     nbclient.NotebookClient(notebook, kernel_name="python3", timeout=300).execute()
     assert notebook.cells[5].outputs[0].text == "False [1, 2] 10.0 0 False\n"
+
+
+def test_a_peak_of_this_process_is_seen_after_it_has_passed():
+    torch.ones(10)  # what is loaded at first use
+    before = memory.resident_gb()
+    with memory.peak_memory(memory.resident_gb, seconds=0.01) as peak:
+        held = torch.ones(100_000_000)
+        time.sleep(0.1)
+        del held
+        time.sleep(0.1)
+    assert 0.35 < peak.gb - before < 0.6

@@ -201,6 +201,17 @@ def test_the_largest_batch_fits_and_the_next_does_not(devices):
         assert planning.peak(small_llama(), more).total > usable / 1.01
 
 
+def test_the_first_way_that_fits_is_chosen_with_enough_rows():
+    shown = planning.plan(small_llama(), 0.1e9, Setting(**SHORT, devices=2))
+    [first, *_] = [row for row in shown if row.largest_batch]
+    assert first.name != shown[0].name  # the first of all does not fit
+    name, rows, batches = planning.choose(shown, 1000, devices=2)
+    assert (name, rows) == (first.name, first.largest_batch)
+    assert 2 * rows * batches >= 1000 > 2 * rows * (batches - 1)
+    assert planning.choose(shown, 1, devices=2) == (first.name, 1, 1)
+    assert planning.choose(planning.plan(small_llama(), 1e6, Setting(**SHORT)), 8) == "nothing"
+
+
 # --- models and requests
 
 DENSE = [

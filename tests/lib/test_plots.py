@@ -63,10 +63,13 @@ def figures():
         ),
         "heatmap": plots.heatmap([[1, -2], [0, np.nan]], names, names, label="change", xlabel="to"),
         "losses": plots.losses(history),
+        "stacked": plots.stacked({"full": {"weights": 1}}, xlabel="GB", limits={"24 GB": 24}),
     }
 
 
-@pytest.mark.parametrize("name", ["curve", "zero", "bars", "confusion", "losses", "tradeoff"])
+@pytest.mark.parametrize(
+    "name", ["curve", "zero", "bars", "confusion", "losses", "tradeoff", "stacked"]
+)
 def test_axes_are_labelled_and_colours_are_those_of_the_palette(name):
     ax = figures()[name].axes[0]
     assert ax.get_xlabel() and (ax.get_ylabel() or ax.get_yticklabels())
@@ -110,6 +113,21 @@ def test_bars_draw_both_ends_of_the_interval_and_the_first_label_on_top():
     np.testing.assert_allclose(segments[1][:, 0], [0.8, 0.95])
     assert fig.axes[0].yaxis_inverted()
     assert fig.get_supxlabel() == "whiskers: 95 % interval"
+
+
+def test_stacked_bars_are_as_long_as_their_parts_and_are_cut_where_they_dwarf_the_limit():
+    rows = {"full": {"weights": 1, "gradients": 2}, "LoRA": {"weights": 1, "activations": 0.5}}
+    fig = plots.stacked(rows, xlabel="GB", marks=[3.1, 1.4], limits={"a device": 2})
+    ax = fig.axes[0]
+    ends = [max(bar.get_x() + bar.get_width() for part in ax.containers for bar in [part[row]])
+            for row in (0, 1)]  # fmt: skip
+    assert ends == [3, 1.5] and ax.yaxis_inverted()
+    assert legend(fig) == ["measured", "a device", "weights", "gradients", "activations"]
+    assert not ax.texts and ax.get_xlim()[1] >= 3.1
+    rows["full"]["weights"] = 1000
+    cut = plots.stacked(rows, xlabel="GB", limits={"a device": 2}).axes[0]
+    assert [text.get_text() for text in cut.texts] == ["1,002 →"]
+    assert cut.get_xlim()[1] == pytest.approx(3.2)
 
 
 def test_confusion_writes_counts_and_shares_of_the_row():

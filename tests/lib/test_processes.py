@@ -10,7 +10,6 @@ import pytest
 import torch
 import tune_a_little
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState, GradientState
 from accelerate.utils import DistributedType
 from safetensors.torch import load_file
 
@@ -54,15 +53,6 @@ def test_two_processes_equal_one_also_when_killed(tmp_path, monkeypatch):
     assert history["tokens"] == expected.tokens
     for name, weight in load_file(tmp_path / "result.safetensors").items():
         torch.testing.assert_close(weight, one.get_parameter(name).detach(), rtol=0, atol=1e-4)
-
-
-@pytest.fixture
-def accelerate():
-    AcceleratorState._reset_state(reset_partial_state=True)
-    GradientState._reset_state()
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
-    GradientState._reset_state()
 
 
 def test_a_launcher_that_shards_is_refused(accelerate, monkeypatch):

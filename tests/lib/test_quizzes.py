@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from workbook import checks
+from workbook.authoring import build
 from workbook.checks import quizzes
 from workbook.errors import WorkbookError
 
@@ -64,7 +65,8 @@ def pages():
 
 
 def test_every_notebook_has_a_quiz():
-    assert [f"{number:02}" for number in (*range(1, 9), 12)] == NOTEBOOKS
+    numbers = {source.name[:2] for source in build.sources()}
+    assert sorted(numbers - {"00"}) == NOTEBOOKS
     assert min(Counter(notebook for notebook, _ in QUESTIONS).values()) >= 4
 
 
@@ -186,3 +188,42 @@ def test_an_unknown_notebook_is_told(write):
     write([QUESTION])
     with pytest.raises(WorkbookError, match="There is no quiz '13': choose from 09."):
         checks.quiz("13")
+
+
+def right_answers(notebook):
+    return " ".join(
+        "".join(
+            letter for letter, option in zip("abcdef", q.options, strict=False) if option.is_right
+        )
+        for q in quizzes.questions(notebook)
+    )
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS)
+def test_answers_that_are_all_right_are_noted(notebook, capsys):
+    count = len(quizzes.questions(notebook))
+    checks.quiz(notebook, right_answers(notebook))
+    assert f"{count} of {count} answered rightly." in capsys.readouterr().out
+    assert checks.quiz_results() == {notebook: f"{count} of {count}"}
+    assert checks.progress() == {}
+
+
+def test_a_wrong_answer_is_named_and_the_best_result_stays(capsys):
+    words = right_answers("03").upper().split()
+    wrong = ["abc", *words[1:]]
+    checks.quiz("03", ", ".join(wrong))
+    assert f"{len(words) - 1} of {len(words)} answered rightly; look again at 1." in (
+        capsys.readouterr().out
+    )
+    checks.quiz("03", " ".join(words))
+    checks.quiz("03", " ".join(wrong))
+    assert checks.quiz_results() == {"03": f"{len(words)} of {len(words)}"}
+
+
+@pytest.mark.parametrize(
+    ("answers", "message"), [("a b", "Answer all"), ("z a a a a", "'z' is no")]
+)
+def test_answers_that_cannot_be_graded_are_told(answers, message):
+    with pytest.raises(WorkbookError, match=message):
+        checks.quiz("03", answers)
+    assert checks.quiz_results() == {}

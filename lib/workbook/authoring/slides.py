@@ -1,7 +1,6 @@
 """Make the slides of an executed notebook, one HTML file that needs no network, and serve them."""
 
 import contextlib
-import copy
 import itertools
 import re
 import webbrowser
@@ -12,34 +11,33 @@ from socketserver import ThreadingTCPServer
 import nbformat
 import nbformat.v4
 from jinja2 import pass_context
-from latex2mathml import converter
+from mistune.plugins.table import render_table_cell
 from nbconvert.exporters.slides import SlidesExporter
-from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 
-from .. import assets, settings
+from .. import assets, settings, translation
 from ..errors import WorkbookError
 from ..files import atomic_path
-from . import build
+from . import build, html, pieces
 
 TEMPLATES = Path(__file__).with_name("slide_templates")
-SHORT = 8  # lines of code that are shown open
-MUCH = 2  # lines that leave no room for a figure below them
-WIDTH = 86  # characters in a line
+SHORT = 8  # lines of code that are shown open above an output
+PART = 42  # pixels of the line that names the part
+GIVE = 70  # pixels by which a figure may be smaller than it could be
+MARKS = ("slideshow", "workbook", "notes")  # what the source says about a slide
 DETAILS = re.compile(r"<details><summary>[^<]*</summary>\s*(.*?)\s*</details>\s*", re.DOTALL)
 HEADING = re.compile(r"#{1,6} +(.+)")
-WRAPPED = re.compile(r"\n(?![\n>|#`-])")  # a line break inside a paragraph
-FIGURE = re.compile(r"<(?:img|svg)\b")
+PART_HEADING = re.compile(r"##? ")  # of what the slides without a heading belong to
 
 
-def page(source: Path) -> str:
+def page(source: Path, language: str = "en") -> str:
     """Return the slides of a source as HTML, with the outputs of its executed solved edition.
 
     Raises WorkbookError when the notebook was not executed, or has changed since.
     """
     options = {"template_name": "deck", "extra_template_basedirs": [str(TEMPLATES)]}
-    exporter = _Exporter(**options, exclude_output_prompt=True)
+    exporter = _Exporter(**options, exclude_output_prompt=True, language_code=language)
     resources = {"reveal": _library(), "metadata": {"path": str(settings.notebooks_dir())}}
-    return exporter.from_notebook_node(deck(source), resources)[0]
+    return exporter.from_notebook_node(deck(source, language), resources)[0]
 
 
 def _library() -> dict[str, str]:
@@ -52,21 +50,26 @@ def _library() -> dict[str, str]:
     }
 
 
-def deck(source: Path) -> nbformat.NotebookNode:
-    """Return the notebook behind the slides: stubs for solutions, and outputs where they belong."""
-    notebook = build.make(source, "learner")
-    _add_outputs(notebook.cells, _executed(source).cells)
-    shown = [part for cell in notebook.cells if is_shown(cell) for part in one_figure_each(cell)]
-    notebook.cells = [cell for group in _dress(subslides(shown)) for cell in group]
+def deck(source: Path, language: str = "en") -> nbformat.NotebookNode:
+    """Return the notebook behind the slides: each slide holds what fits it, answers by a key."""
+    notebook = build.with_outputs(source, language)
+    _add_solutions(notebook.cells, build.make(source, "solved").cells)
+    _add_places(notebook.cells)
+    shown = list(filter(is_shown, _with_notes(notebook.cells)))
+    for cell in shown:
+        cell.metadata.code = code_state(cell)
+    groups = subslides([piece for cell in shown for piece in pieces.cut(cell)])
+    told = translation.say("Minutes", language)
+    notebook.cells = [cell for group in _dress(groups, told) for cell in group]
     notebook.metadata.title = _title(shown)
     return notebook
 
 
-def write(source: Path, place: Path) -> Path:
+def write(source: Path, place: Path, language: str = "en") -> Path:
     """Write the slides of a source as a file, named after it where `place` is a folder."""
     path = place / f"{source.stem}.html" if place.is_dir() else place
     with atomic_path(path) as draft:
-        draft.write_text(page(source), encoding="utf-8")
+        draft.write_text(page(source, language), encoding="utf-8")
     return path
 
 
@@ -74,66 +77,109 @@ def write(source: Path, place: Path) -> Path:
 
 
 def is_shown(cell) -> bool:
-    """Tell whether a cell is in the talk: checks, hints, solutions and bare quizzes are not."""
+    """Tell whether a cell is in the talk: checks, hints, imports and bare quizzes are not."""
     if _kind(cell) == "skip" or "check" in build.own(cell):
         return False
-    return cell.cell_type == "markdown" or bool(cell.outputs) or code_state(cell) != "none"
+    return cell.cell_type == "markdown" or bool(cell.outputs) or code_state(cell) == "open"
 
 
 def code_state(cell) -> str:
     """Return how the slides show the code of a cell: open, closed or none.
 
-    The key `code` of the cell decides; without it, exercises are open, and short cells that draw
-    no figure.
+    The key `code` of the cell decides. Without it exercises are open, short cells that draw no
+    figure, and what prints nothing if it fits a slide and is more than imports.
     """
+    if cell.cell_type == "markdown":
+        return "none"
     wish = {"show": "open", "hide": "none"}.get(build.own(cell).get("code"))
     if wish or re.search(r"^checks\.quiz\(", cell.source, re.MULTILINE):
         return wish or "none"
-    short = len(cell.source.splitlines()) <= SHORT and not _has_figure(cell)
-    return "open" if short or "exercise" in build.own(cell) else "closed"
-
-
-def one_figure_each(cell) -> list:
-    """Return a cell as several where it shows several figures, the code in the first of them."""
-    outputs = cell.get("outputs", [])
-    later = [place for place, output in enumerate(outputs) if _is_figure(output)][1:]
-    if not later:
-        return [cell]
-    first = copy.deepcopy(cell)
-    first.outputs = outputs[: later[0]]
-    bounds = itertools.pairwise([*later, len(outputs)])
-    return [first, *(_without_code(cell, outputs[a:b], a) for a, b in bounds)]
-
-
-def _without_code(cell, outputs, place: int):
-    rest = nbformat.v4.new_code_cell(outputs=outputs, id=f"{cell.id}-{place}")
-    rest.metadata = nbformat.from_dict({"workbook": {"code": "hide"}})
-    return rest
+    if "exercise" in build.own(cell):
+        return "open"
+    if not cell.outputs and cell.source.startswith(("import ", "from ")):
+        return "closed"
+    most = SHORT if cell.outputs else pieces.CODE_LINES
+    short = len(cell.source.splitlines()) <= most and not pieces.has_figure(cell)
+    return "open" if short else "closed"
 
 
 def subslides(cells) -> list[list]:
     """Return the cells in groups, one a sub-slide.
 
     Beside the slides that the source names, a group begins at each heading, after each exercise,
-    at the first output after a figure, and at a figure that follows more than MUCH lines.
+    at the first output after a figure, and where a slide is full.
     """
-    groups = []
+    groups: list[list] = []
     for cell in cells:
         if not groups or _begins(cell, groups[-1]):
             groups.append([])
+        elif layout([*groups[-1], cell]) is None:
+            groups.append(_lead(groups[-1], cell))
         groups[-1].append(cell)
-    return groups
+    return [_figure_first(group) for group in groups]
+
+
+def layout(group) -> str | None:
+    """Return how cells stand on one slide, "below" each other or "beside" a figure; None if not."""
+    if sum(map(pieces.words, group)) > pieces.WORDS:
+        return None
+    if sum(map(pieces.code_lines, group)) > pieces.CODE_LINES:
+        return None
+    tall = (0 if _heading(group[0]) else PART) + sum(map(pieces.height, group))
+    if tall <= pieces.HEIGHT:
+        return "below"
+    if _can_stand_beside(group):
+        return "beside"
+    return "below" if any(map(pieces.has_figure, group)) and tall <= pieces.HEIGHT + GIVE else None
+
+
+def _can_stand_beside(group) -> bool:
+    figures = [cell for cell in group if pieces.has_figure(cell)]
+    texts = [cell for cell in group if not pieces.has_figure(cell) and not _heading(cell)]
+    if len(figures) != 1 or pieces.is_wide(figures[0]) or not all(map(_is_prose, texts)):
+        return False
+    return sum(pieces.height(cell, pieces.NARROW) for cell in texts) <= pieces.HEIGHT - 2 * PART
+
+
+def _is_prose(cell) -> bool:
+    return cell.cell_type == "markdown" and not cell.source.startswith(("|", "```", "$$", "<"))
+
+
+def _figure_first(group) -> list:
+    """Return a group with its figure before the text that stands beside it."""
+    if layout(group) != "beside":
+        return group
+    # What the source says about the slide stays with the first cell.
+    marks = {key: group[0].metadata.pop(key) for key in MARKS if key in group[0].metadata}
+    ordered = sorted(group, key=lambda cell: (not _heading(cell), not pieces.has_figure(cell)))
+    ordered[0].metadata.update(marks)
+    return ordered
 
 
 def _begins(cell, group) -> bool:
-    if _kind(cell) in ("slide", "subslide", "notes"):
-        return _kind(cell) != "notes"
-    before = [one for one in group if _kind(one) != "notes"]
-    if any("exercise" in build.own(one) for one in before) or _heading(cell):
+    if _kind(cell) in ("slide", "subslide") or "exercise" in build.own(group[-1]):
         return True
-    if any(map(_has_figure, before)):
-        return bool(cell.get("outputs"))
-    return _has_figure(cell) and sum(map(_lines, before)) > MUCH
+    if _heading(cell):
+        return not all(map(_heading, group))
+    return any(map(pieces.has_figure, group)) and bool(cell.get("outputs"))
+
+
+def _lead(group, cell) -> list:
+    """Take from the end of a group what leads to the next cell, as far as a slide holds both."""
+    lead: list = []
+    while len(group) > 1 and _leads(group[-1]) and layout([group[-1], *lead, cell]):
+        lead.insert(0, group.pop())
+    return lead
+
+
+def _leads(cell) -> bool:
+    if cell.cell_type != "markdown" or _kind(cell) in ("slide", "subslide"):
+        return False
+    return bool(_heading(cell)) or bool(re.search(r"(:|\b\w+)\**$", cell.source)) and _is_text(cell)
+
+
+def _is_text(cell) -> bool:
+    return not cell.source.startswith(("|", "-", "```", "$$", "<"))
 
 
 def _kind(cell) -> str:
@@ -150,108 +196,108 @@ def _title(cells) -> str:
     return next(filter(None, map(_heading, cells)), "Slides")
 
 
-def _has_figure(cell) -> bool:
-    return any(map(_is_figure, cell.get("outputs", [])))
-
-
-def _is_figure(output) -> bool:
-    data = output.get("data", {})
-    drawn = FIGURE.search(data.get("text/html", ""))
-    return bool(drawn) or any(kind.startswith("image/") for kind in data)
-
-
-def _lines(cell) -> int:
-    """Return about how many lines a cell takes on a slide; headings and comments count nothing."""
-    texts = [output.get("text", "") for output in cell.get("outputs", [])]
-    texts += [output.get("data", {}).get("text/plain", "") for output in cell.get("outputs", [])]
-    if cell.cell_type == "markdown":
-        texts.append(WRAPPED.sub(" ", cell.source))
-    elif code_state(cell) == "open":
-        texts.append(cell.source)
-    lines = [line for text in texts for line in text.splitlines() if line.strip()]
-    return sum(1 + len(line) // WIDTH for line in lines if not line.startswith("#"))
-
-
 # -------------------------------------------------------------------------- how a cell gets dressed
 
 
-def _executed(source: Path) -> nbformat.NotebookNode:
-    path, run = build.output_path(source, "solved"), f"do `workbook run {source.stem[:2]} --write`"
-    if not path.exists():
-        raise WorkbookError(f"{source.stem} was not executed yet: {run} first.")
-    executed = build.read(path)
-    if build.code_hash(executed) != build.code_hash(build.make(source, "solved")):
-        raise WorkbookError(f"{source.stem} has changed since it was executed: {run} again.")
-    return executed
+def _add_solutions(cells, solved) -> None:
+    """Give the exercises their solutions, in place: a key shows them."""
+    code = {build.own(cell).get("exercise"): cell.source for cell in solved}
+    for cell in cells:
+        if "exercise" in build.own(cell):
+            cell.metadata.solution = code[build.own(cell)["exercise"]]
 
 
-def _add_outputs(cells, executed) -> None:
-    """Give the code cells their outputs, in place, except the exercises, which show a stub."""
-    outputs = [cell.outputs for cell in executed if cell.cell_type == "code"]
-    code = [cell for cell in cells if cell.cell_type == "code"]
-    for cell, found in zip(code, outputs, strict=True):
-        cell.outputs = [] if "exercise" in build.own(cell) else list(filter(_can_be_shown, found))
+def _add_places(cells) -> None:
+    """Note in each cell which one of the source it is, counted from 1, as errors name them."""
+    made = (cell for cell in cells if not cell.source.startswith("<details><summary>Solution"))
+    for number, cell in enumerate(made, 1):
+        cell.metadata.place = number
 
 
-def _can_be_shown(output) -> bool:
-    """Tell whether an output is neither a script nor meant for the terminal."""
-    return output.get("name") != "stderr" and "application/javascript" not in output.get("data", {})
+def _with_notes(cells) -> list:
+    """Return the cells without the speaker notes, which the cell before them carries."""
+    result: list = []
+    for cell in cells:
+        if _kind(cell) == "notes" and result:
+            result[-1].metadata.setdefault("notes", []).append(DETAILS.sub(r"\1", cell.source))
+        else:
+            result.append(cell)
+    return result
 
 
-def _dress(groups) -> list[list]:
-    """Mark the first cell of each group, and give each its slide's title, notes and minutes."""
-    part, notes = "", []
-    for group in groups:
-        first = group[0]
-        named = _kind(first) in ("slide", "subslide")
-        part = _heading(first) or part if _kind(first) == "slide" else part
-        notes = _notes(group) or ([] if named else notes)
-        seconds = str(round(60 * _minutes(first)))
-        kind = _kind(first) if named else "subslide"
-        first.metadata.slideshow = {"slide_type": kind, "data": {"timing": seconds}}
-        first.metadata.part = "" if _heading(first) else part
-        for cell in group:
-            cell.metadata.code = code_state(cell)
-        group[:] = [cell for cell in group if _kind(cell) != "notes"] + _copies(notes, first.id)
+def _dress(groups, told: str) -> list[list]:
+    """Mark the first cell of each group, and give each its slide's title, notes and seconds."""
+    part = ""
+    for slide in _slides(groups):
+        first, notes = slide[0][0], []
+        minutes = build.own(first).get("minutes", 0)
+        for number, (group, seconds) in enumerate(
+            zip(slide, _seconds(slide, minutes), strict=True)
+        ):
+            notes = [note for cell in group for note in cell.metadata.get("notes", [])] or notes
+            count = f"**{told}: {minutes:g}**, {number + 1}/{len(slide)}"
+            _mark(group, seconds)
+            group[0].metadata.part = "" if _heading(group[0]) else part
+            part = _part(group) or part
+            group += _notes([count, *notes] if minutes and notes else notes, group[0].id)
     return groups
 
 
-def _copies(notes, place: str) -> list:
-    """Return the notes for one more sub-slide, with ids of their own."""
-    copies = copy.deepcopy(notes)
-    for number, cell in enumerate(copies):
-        cell.id = f"{place}-{number}"
-    return copies
+def _part(group) -> str:
+    """Return the name of the part that a group begins: its heading, unless of an exercise."""
+    named = (_heading(cell) for cell in group if PART_HEADING.match(cell.source))
+    return "" if "exercise" in build.own(group[-1]) else next(named, "")
 
 
-def _minutes(cell) -> float:
-    return build.own(cell).get("minutes", 0)
+def _slides(groups) -> list[list]:
+    """Return the groups by the slides and sub-slides that the source names."""
+    slides: list[list] = []
+    for group in groups:
+        if not slides or _kind(group[0]) in ("slide", "subslide"):
+            slides.append([])
+        slides[-1].append(group)
+    return slides
 
 
-def _notes(group) -> list:
-    """Return the speaker notes of a group, unfolded, the first of them with the minutes."""
-    notes = [copy.deepcopy(cell) for cell in group if _kind(cell) == "notes"]
-    for cell in notes:
-        cell.source = DETAILS.sub(r"\1", cell.source)
-    if notes and _minutes(group[0]):
-        notes[0].source = f"**Minutes: {_minutes(group[0]):g}**\n\n{notes[0].source}"
-    return notes
+def _seconds(slide, minutes: float) -> list[int]:
+    """Share the minutes of a slide among its sub-slides, by how much there is to see."""
+    weights = [20 + sum(map(_weight, group)) for group in slide]
+    ends = [round(60 * minutes * sum(weights[:n]) / sum(weights)) for n in range(len(slide) + 1)]
+    return [end - start for start, end in itertools.pairwise(ends)]
+
+
+def _weight(cell) -> int:
+    code = pieces.code_lines(cell) * (10 if "exercise" in build.own(cell) else 3)
+    return pieces.words(cell) + code + (40 if pieces.has_figure(cell) else 0)
+
+
+def _mark(group, seconds: int) -> None:
+    kind = _kind(group[0]) if _kind(group[0]) in ("slide", "subslide") else "subslide"
+    places = dict.fromkeys(str(cell.metadata.place) for cell in group)
+    data = {"timing": str(seconds), "cells": " ".join(places), "layout": layout(group) or "full"}
+    for cell in group:
+        cell.metadata.slideshow = {"slide_type": "-"}
+    group[0].metadata.slideshow = {"slide_type": kind, "data": data}
+
+
+def _notes(texts, place: str) -> list:
+    """Return speaker notes as one cell more of a sub-slide, with an id of its own."""
+    if not texts:
+        return []
+    cell = nbformat.v4.new_markdown_cell("\n\n".join(texts), id=f"{place}-n")
+    cell.metadata.slideshow = {"slide_type": "notes"}
+    return [cell]
 
 
 # ------------------------------------------------------------------------------------ to HTML
 
 
-class _Renderer(IPythonRenderer):
-    """Writes formulas as MathML, which browsers draw themselves, and drops links to local files."""
+class _Renderer(html.Renderer):
+    """Drops links to local files, which a talk does not have."""
 
-    def inline_math(self, body: str) -> str:
-        return converter.convert(body)
-
-    def block_math(self, body: str) -> str:
-        return converter.convert(body, display="block")
-
-    def latex_environment(self, name: str, body: str) -> str:
-        return self.block_math(rf"\begin{{{name}}}{body}\end{{{name}}}")
+    def table_cell(self, text: str, align: str | None = None, head: bool = False) -> str:
+        """Write an empty cell of a head as a plain one: a heading says something."""
+        return render_table_cell(self, text, align, head and bool(text.strip()))
 
     def link(self, text: str, url: str, title: str | None = None) -> str:
         return super().link(text, url, title) if url.startswith("http") else text
@@ -264,7 +310,7 @@ class _Exporter(SlidesExporter):
     def markdown2html(self, context, source):
         path = context["resources"]["metadata"]["path"]
         options = {"embed_images": True, "exclude_anchor_links": True, "path": path}
-        return MarkdownWithMath(renderer=_Renderer(escape=False, **options)).render(source)
+        return html.markdown(source, _Renderer(escape=False, **options))
 
 
 # ------------------------------------------------------------------------------------- to a browser
@@ -290,7 +336,7 @@ class _Handler(BaseHTTPRequestHandler):
         """Keep the terminal quiet."""
 
 
-def server(html: str, port: int = 0) -> ThreadingTCPServer:
+def server(page: str, port: int = 0) -> ThreadingTCPServer:
     """Return a server of one page on this machine only; port 0 is any free one.
 
     Raises WorkbookError when the port cannot be had.
@@ -299,13 +345,13 @@ def server(html: str, port: int = 0) -> ThreadingTCPServer:
         made = _Server(("127.0.0.1", port), _Handler)
     except (OSError, OverflowError) as error:
         raise WorkbookError(f"Port {port} cannot be used: give another, or none.") from error
-    made.page = html.encode()
+    made.page = page.encode()
     return made
 
 
-def serve(html: str, port: int = 0, browser: bool = True) -> None:
+def serve(page: str, port: int = 0, browser: bool = True) -> None:
     """Serve a page until Ctrl-C, print its address, and open it in the browser if wanted."""
-    with server(html, port) as running, contextlib.suppress(KeyboardInterrupt):
+    with server(page, port) as running, contextlib.suppress(KeyboardInterrupt):
         address = f"http://127.0.0.1:{running.server_address[1]}/"
         keys = "S: speaker view, ?: all keys, Ctrl-C here ends it"
         print(f"The slides are at {address} ({keys})", flush=True)

@@ -1,7 +1,7 @@
 """What is compared: answers that cost no model, prompts, LoRA and full tuning, and the rule.
 
-Notebook 10's order, cheapest first. Rates and rank are those that the course's sweeps chose; they
-are not searched here.
+Notebook 10's order, cheapest first. Rates and rank are those of the course's own runs; they are not
+searched here.
 """
 
 import dataclasses
@@ -32,6 +32,7 @@ RULE = (
 OPTIONS = {"LoRA": {"lr": 1e-3}, "full": {"lr": 5e-5}}
 RANK, ALPHA = 8, 16
 MOST_SHOTS = 16
+CALIBRATED = ", calibrated"  # what the name of such a recipe ends in
 
 
 def wanted(method: str, model) -> tuple[str, ...]:
@@ -118,7 +119,7 @@ def few_shot(project: Project, model, tokenizer, seed: int) -> dict[str, Recipe]
 def _calibrations(recipes: Mapping[str, Recipe]) -> dict[str, Recipe]:
     """Return the recipes, and of those for labels the calibrated ones too."""
     calibrated = {
-        f"{name}, calibrated": dataclasses.replace(recipe, calibrated=True)
+        name + CALIBRATED: dataclasses.replace(recipe, calibrated=True)
         for name, recipe in recipes.items()
         if recipe.kind == "label"
     }
@@ -128,16 +129,25 @@ def _calibrations(recipes: Mapping[str, Recipe]) -> dict[str, Recipe]:
 def judge(project: Project, model, tokenizer, recipes: Mapping[str, Recipe]) -> dict:
     """Return the best of some recipes on the validation rows: its name, answers and seconds a row.
 
-    `tried` holds the score of each.
+    `tried` holds the score of each. A calibrated recipe is judged with its plain one, in one pass.
     """
     rows, found = list(project.splits["validation"]), {}
-    for name, recipe in recipes.items():
+    for name in (name for name, recipe in recipes.items() if not recipe.calibrated):
+        names = [each for each in (name, name + CALIBRATED) if each in recipes]
         start = time.perf_counter()
-        values = recipe.answers(model, tokenizer, rows).values
+        every = _readings(recipes[name], model, tokenizer, rows, len(names) > 1)
         seconds = (time.perf_counter() - start) / len(rows)
-        found[name] = {"recipe": name, "answers": values, "seconds_an_answer": seconds}
-    tried = {n: project.score(rows, each["answers"]).estimate for n, each in found.items()}
+        for each, answers in zip(names, every, strict=True):
+            told = {"recipe": each, "answers": answers.values, "seconds_an_answer": seconds}
+            found[each] = told
+    tried = {name: project.score(rows, found[name]["answers"]).estimate for name in recipes}
     return {**found[max(tried, key=tried.get)], "tried": tried}
+
+
+def _readings(recipe: Recipe, model, tokenizer, rows, calibrate: bool) -> list:
+    if calibrate:
+        return recipe.label_readings(model, tokenizer, rows, calibrate)
+    return [recipe.answers(model, tokenizer, rows)]
 
 
 # ------------------------------------------------------------------------------------------- tuning

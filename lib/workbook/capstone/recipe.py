@@ -58,15 +58,23 @@ class Recipe:
         return (self._labels if self.kind == "label" else self._texts)(model, tokenizer, rows)
 
     def _labels(self, model, tokenizer, rows: Sequence[dict]) -> "Answers":
-        neutral = experiments.NEUTRAL if self.calibrated else ()
+        return self.label_readings(model, tokenizer, rows, self.calibrated)[self.calibrated]
+
+    def label_readings(
+        self, model, tokenizer, rows: Sequence[dict], calibrate: bool
+    ) -> list["Answers"]:
+        """Return the labels of rows, and if wanted the calibrated ones too, from one pass."""
+        neutral = experiments.NEUTRAL if calibrate else ()
         every = [*rows, *(with_input(rows[0], self.input, text) for text in neutral)]
         prompts = [self.pair({**row, "label": 0})[0] for row in every]
         with scoring.working_copy(model) as working:
-            found = scoring.classify(
-                working, tokenizer, prompts[: len(rows)], self.template.choices(rows[0]),
-                prompt_style=self.prompt_style, neutral_prompts=prompts[len(rows) :],
-            )  # fmt: skip
-        return Answers(found.predictions.tolist(), found.probabilities().max(axis=1).tolist())
+            scores = scoring.classify(
+                working, tokenizer, prompts, self.template.choices(rows[0]),
+                prompt_style=self.prompt_style,
+            ).scores  # fmt: skip
+        plain, empty = map(scoring.Classification, np.split(scores, [len(rows)]))
+        found = [plain, plain.calibrated(empty)] if calibrate else [plain]
+        return [_chosen(each) for each in found]
 
     def _texts(self, model, tokenizer, rows: Sequence[dict]) -> "Answers":
         prompts = [self.pair({**row, "output": ""})[0] for row in rows]
@@ -86,6 +94,10 @@ class Answers:
 
     values: list
     probabilities: list[float] | None
+
+
+def _chosen(found: scoring.Classification) -> Answers:
+    return Answers(found.predictions.tolist(), found.probabilities().max(axis=1).tolist())
 
 
 def shortened(tokenizer, text: str, longest: int) -> str:

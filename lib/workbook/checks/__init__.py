@@ -4,9 +4,12 @@ import importlib
 import pkgutil
 
 from .quizzes import questions, quiz
-from .report import progress, table, yours
+from .record import table, write_record
+from .report import progress, quiz_results, titles, yours
 
-__all__ = ["progress", "questions", "quiz", "table", "yours"]
+__all__ = [
+    "progress", "questions", "quiz", "quiz_results", "table", "titles", "write_record", "yours",
+]  # fmt: skip
 
 for _module in pkgutil.iter_modules(__path__):
     if _module.name.startswith("nb"):

@@ -12,9 +12,10 @@ import yaml
 from IPython.display import display
 
 from ..errors import WorkbookError
-from .report import markup
+from .report import markup, remember_quiz
 
 FOLDER = Path(__file__).with_name("questions")
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
 SEVERAL = "(More than one answer is right.)"
 OPEN = "Open an option to see whether it is right, and why."
 IN_TEXT = "In JupyterLab each option opens and says whether it is right, and why."
@@ -37,9 +38,42 @@ class Question:
     options: tuple[Option, ...]
 
 
-def quiz(notebook: str) -> None:
-    """Display the quiz of a notebook, named by its number, such as "03"."""
+def quiz(notebook: str, answers: str | None = None) -> None:
+    """Display the quiz of a notebook, named by its number, such as "03".
+
+    With `answers`, such as "b a cd c", it says which questions are answered rightly, and notes how
+    many. Letters count the options from the top, and each question has a word of them. Raises
+    WorkbookError for other letters, or for more or fewer words than questions.
+    """
+    if answers is not None:
+        _grade(notebook, answers)
     display(rendered(notebook), raw=True)
+
+
+def _grade(notebook, answers):
+    asked = questions(notebook)
+    words = answers.lower().replace(",", " ").split()
+    if len(words) != len(asked):
+        raise WorkbookError(
+            f"Answer all {len(asked)} questions of the quiz, each with the letters of its right "
+            f"options, the first being a: quiz({notebook!r}, {' '.join(['a'] * len(asked))!r})."
+        )
+    pairs = enumerate(zip(asked, words, strict=True), 1)
+    wrong = [str(number) for number, (question, word) in pairs if not _is_right(question, word)]
+    right = len(asked) - len(wrong)
+    remember_quiz(notebook, right, len(asked))
+    again = f"; look again at {', '.join(wrong)}" if wrong else ""
+    print(f"{right} of {len(asked)} answered rightly{again}.")
+
+
+def _is_right(question, word):
+    letters = LETTERS[: len(question.options)]
+    if not set(word) <= set(letters):
+        raise WorkbookError(
+            f"{word!r} is no answer to {question.text!r}: use {', '.join(letters)}."
+        )
+    expected = {a for a, option in zip(letters, question.options, strict=True) if option.is_right}
+    return set(word) == expected
 
 
 def rendered(notebook: str) -> dict[str, str]:
@@ -135,8 +169,7 @@ def _details(option):
 
 
 def _plain(number, question):
-    letters = "abcdefghijklmnopqrstuvwxyz"
-    options = [f"   {a}) {o.text}" for a, o in zip(letters, question.options, strict=False)]
+    options = [f"   {a}) {o.text}" for a, o in zip(LETTERS, question.options, strict=False)]
     return "\n".join([f"{number}. {_asked(question)}", *options])
 
 

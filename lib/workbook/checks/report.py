@@ -24,6 +24,7 @@ from ..files import atomic_path
 
 TITLES: dict[str, str] = {}
 _passed: weakref.WeakSet = weakref.WeakSet()  # functions, of this session
+QUIZ = "quiz "
 MARKS = {"passed": "✓", "tried": "…", "not started": "○"}
 NOTES = {"passed": "", "tried": ": not there yet", "not started": ": not started"}
 # All that Python makes of a body that holds nothing but a docstring, `...` or `pass`.
@@ -122,25 +123,25 @@ def progress() -> dict[str, str]:
 
     The record is progress.json in the cache; `WORKBOOK_PROGRESS` names another file.
     """
+    return {key: value for key, value in _noted().items() if not key.startswith(QUIZ)}
+
+
+def quiz_results() -> dict[str, str]:
+    """Return the best result of each quiz that was answered: its number to "4 of 5"."""
+    noted = _noted().items()
+    return {key.removeprefix(QUIZ): value for key, value in noted if key.startswith(QUIZ)}
+
+
+def titles() -> dict[str, str]:
+    """Return the titles of all exercises by number."""
+    return dict(TITLES)
+
+
+def _noted() -> dict[str, str]:
     try:
         return dict(json.loads(_record().read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         return {}
-
-
-def table() -> None:
-    """Display every exercise of the course with its status."""
-    done = progress()
-    numbers = sorted(TITLES, key=lambda number: [int(part) for part in number.split(".")])
-    rows = [(number, TITLES[number], done.get(number, "not started")) for number in numbers]
-    passed = sum(status == "passed" for *_, status in rows)
-    head = f"{passed} of {len(rows)} exercises passed"
-    # JupyterLab sets the text of tables to the right.
-    cell = '<td style="text-align: left">{}</td>'.format
-    cells = "".join(f"<tr>{''.join(cell(markup(c)) for c in row)}</tr>" for row in rows)
-    plain = "\n".join([head, *("  ".join(row) for row in rows)])
-    data = {"text/html": f"<p>{head}</p><table>{cells}</table>", "text/plain": plain}
-    display(data, raw=True)
 
 
 def markup(text: str) -> str:
@@ -201,14 +202,28 @@ def _record():
 
 def _remember(result):
     """Note an attempt; what was passed once stays passed."""
-    if result.status == "not started":
-        return
+    if result.status != "not started":
+        _note(result.exercise, lambda old: "passed" if old == "passed" else result.status)
+
+
+def remember_quiz(notebook: str, right: int, asked: int) -> None:
+    """Note how many questions of a quiz were answered rightly; the best result stays."""
+
+    def best(old):
+        return f"{max(right, int(old.split()[0]) if old else 0)} of {asked}"
+
+    _note(QUIZ + notebook, best)
+
+
+def _note(key, value_of):
+    """Note a value, made of the old one or None, under a key of the record."""
     path = _record()
     # A check reports even where nothing can be written.
     with contextlib.suppress(OSError, WorkbookError):
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{path}.lock"):
-            done = progress()
-            if done.get(result.exercise) != "passed":
+            done = _noted()
+            new = done | {key: value_of(done.get(key))}
+            if new != done:
                 with atomic_path(path) as draft:
-                    draft.write_text(json.dumps(done | {result.exercise: result.status}))
+                    draft.write_text(json.dumps(new))

@@ -1,0 +1,265 @@
+"""The parts of docs/teaching.md that are made: minutes, plans, and what the checks know."""
+
+import ast
+import math
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+from .. import course, measurements, settings
+from ..errors import WorkbookError
+from ..files import atomic_path
+from . import build
+from .sources import sources
+
+HEADER = re.compile(
+    r"\*\*Minutes:?\*\*:? (\d+) to study \(of which (\d+) on exercises\), (\d+)\s+as a\s+talk"
+)
+MARKED = re.compile(r"(<!-- (\w+):start -->\n).*?(<!-- \2:end -->)", re.DOTALL)
+HEADING = re.compile(r"^#{1,2} +(.+)$", re.MULTILINE)
+
+
+class Minutes(NamedTuple):
+    """What a notebook takes: to study, of which on exercises, as a talk; computing, or None."""
+
+    study: int
+    exercises: int
+    talk: int
+    computing: float | None
+
+
+class Session(NamedTuple):
+    """One meeting: notebooks as a whole or the named sections of them; exercises done in class."""
+
+    name: str
+    parts: tuple[tuple[str, tuple[str, ...]], ...]
+    exercises: tuple[str, ...] = ()
+    reading: tuple[str, ...] = ()
+
+
+TWO_HOURS = (
+    Session(
+        "Ask",
+        (
+            ("00", ("Does this machine run the course?", "A first hello")),
+            ("01", ("Zero-shot, one-shot, few-shot", "Accuracy against shots")),
+        ),
+    ),
+    Session(
+        "Train and test",
+        (
+            (
+                "03",
+                (
+                    "The task and the three splits",
+                    "The loss is about a distribution over tokens",
+                    "The loop, first in words",
+                    "Your run",
+                    "Overfitting",
+                    "The final test, once",
+                ),
+            ),
+        ),
+        exercises=("3.2",),
+    ),
+    Session("What it costs", (("04", ("What fell, over several runs",)),)),
+    Session(
+        "Fewer weights",
+        (("07", ("LoRA: learn the few ranks alone", "Merge: nothing to pay at inference")),),
+    ),
+)
+ONE_DAY = (
+    Session("Morning: ask", (("00", ()), ("01", ()))),
+    Session("Before lunch: train", (("03", ()),), exercises=("3.2", "3.4")),
+    Session("After lunch: forget", (("04", ()),)),
+    Session("Afternoon: fewer weights", (("07", ()),)),
+)
+SIX_WEEKS = (
+    Session("Week 1", (("00", ()), ("01", ()))),
+    Session("Week 2", (("02", ()),)),
+    Session("Week 3", (("03", ()), ("04", ()))),
+    Session("Week 4", (("05", ()),)),
+    Session("Week 5", (("06", ()),)),
+    Session("Week 6", (("07", ()),), reading=("08", "11")),
+)
+PLANS = {"two hours": TWO_HOURS, "one day": ONE_DAY, "six weeks": SIX_WEEKS}
+
+
+def guide() -> Path:
+    """Return the file of the instructor's guide."""
+    return settings.repo_root() / "docs" / "teaching.md"
+
+
+def refresh() -> None:
+    """Write the present numbers between the marks in docs/teaching.md."""
+    old = guide().read_text(encoding="utf-8")
+    new = MARKED.sub(lambda match: f"{match[1]}\n{PARTS[match[2]]()}\n{match[3]}", old)
+    if new != old:
+        with atomic_path(guide()) as draft:
+            draft.write_text(new, encoding="utf-8")
+
+
+# ------------------------------------------------------------------------------------- minutes
+
+
+def minutes(number: str) -> Minutes:
+    """Return the minutes of a notebook: of its header, and of a first run as measured."""
+    [source] = sources([number])
+    found = HEADER.search(" ".join(source.read_text("utf-8").replace("\n# ", " ").split()))
+    if not found:
+        raise WorkbookError(f"{source.name} does not say its minutes in its header: add them.")
+    costs = [run["cost"] for run in measurements.read(number)["runs"].values() if run["cost"]]
+    computing = max((cost["minutes"] for cost in costs), default=None)
+    return Minutes(*map(int, found.groups()), computing)
+
+
+def sections(number: str) -> dict[str, float]:
+    """Return the sections of a notebook with their minutes as a talk."""
+    [source] = sources([number])
+    found, name = {}, ""
+    for cell in build.make(source, "solved").cells:
+        if cell.cell_type == "markdown" and (heading := HEADING.match(cell.source)):
+            name = heading[1]
+        found[name] = found.get(name, 0) + build.own(cell).get("minutes", 0)
+    return found
+
+
+def exercise_minutes(number: str) -> int:
+    """Return the minutes of an exercise, such as "3.2"; raises WorkbookError for an unknown one."""
+    [source] = sources([number.partition(".")[0]])
+    known = course.exercise_minutes(build.output_path(source, "learner"))
+    if number not in known:
+        message = "mend the plans in authoring/teaching.py."
+        raise WorkbookError(f"There is no exercise {number}: {message}")
+    return known[number]
+
+
+def _talk(number: str, names: tuple[str, ...]) -> float:
+    known = sections(number)
+    for name in names:
+        if name not in known:
+            message = f"notebook {number} has no section {name!r}"
+            raise WorkbookError(f"A plan in authoring/teaching.py is out of date: {message}.")
+    return sum(known[name] for name in names) if names else minutes(number).talk
+
+
+def talk_minutes(session: Session) -> float:
+    """Return what a session takes in class: its slides and the exercises done there."""
+    slides = sum(_talk(number, names) for number, names in session.parts)
+    return slides + sum(map(exercise_minutes, session.exercises))
+
+
+def _minutes_table() -> str:
+    head = "| | notebook | to study | of which exercises | as a talk | computing, first run |"
+    rows = [head, "|:---|:---|---:|---:|---:|---:|"]
+    for chapter in course.CHAPTERS:
+        if chapter.notebook:
+            one = minutes(chapter.number)
+            cost = "–" if one.computing is None else f"{one.computing:.1f}"
+            link = f"[{chapter.title}](../notebooks/{chapter.notebook.name})"
+            cells = (chapter.number, link, one.study, one.exercises, one.talk, cost)
+            rows.append(f"| {' | '.join(map(str, cells))} |")
+    return "\n".join(rows) + "\n"
+
+
+# --------------------------------------------------------------------------------------- plans
+
+
+def _plan(name: str) -> str:
+    rows = ["| session | in class | minutes | at home |", "|:---|:---|---:|:---|"]
+    for session in PLANS[name]:
+        cells = (session.name, _in_class(session), f"{talk_minutes(session):g}", _at_home(session))
+        rows.append(f"| {' | '.join(cells)} |")
+    total = sum(map(talk_minutes, PLANS[name]))
+    numbers = numbers_of(name)
+    computing = math.ceil(sum(minutes(number).computing or 0 for number in numbers))
+    command = f"`.venv/bin/workbook run {' '.join(numbers)}`"
+    evening = f"The evening before: {command}, about {computing} minutes on two cores."
+    return (
+        "\n".join([*rows, "", f"In class: {total:g} minutes, breaks not counted. {evening}"]) + "\n"
+    )
+
+
+def numbers_of(name: str) -> list[str]:
+    """Return the numbers of the notebooks in a plan."""
+    return sorted({number for session in PLANS[name] for number, _ in session.parts})
+
+
+def _in_class(session: Session) -> str:
+    parts = [f"{number}: {', '.join(names) or 'all slides'}" for number, names in session.parts]
+    done = f"exercise {', '.join(session.exercises)}" if session.exercises else ""
+    return "; ".join(filter(None, [*parts, done]))
+
+
+def _at_home(session: Session) -> str:
+    """Return the exercises of the session's notebooks, and what is read, with the minutes."""
+    whole = [number for number, names in session.parts if not names]
+    left = {number: minutes(number).exercises for number in whole}
+    for number in session.exercises:
+        if number.partition(".")[0].zfill(2) in left:
+            left[number.partition(".")[0].zfill(2)] -= exercise_minutes(number)
+    tasks = [f"exercises of {number}, {rest:g}" for number, rest in left.items() if rest]
+    return (
+        "; ".join([*tasks, *(f"{n} to study, {minutes(n).study}" for n in session.reading)]) or "–"
+    )
+
+
+# ------------------------------------------------------------------------- what the checks know
+
+
+def mistakes() -> dict[str, tuple[str, list[str]]]:
+    """Return for each exercise its title and the messages of its check, from shape to subtle."""
+    found = {}
+    for path in sorted((Path(__file__).parents[1] / "checks").glob("nb[0-9][0-9].py")):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
+        for function in functions.values():
+            for mark in function.decorator_list:
+                if isinstance(mark, ast.Call) and getattr(mark.func, "id", "") == "exercise":
+                    number, title = (argument.value for argument in mark.args)
+                    found[number] = (title, list(dict.fromkeys(_messages(function, functions))))
+    return found
+
+
+def _messages(function, functions, seen=()) -> list[str]:
+    """Return the messages of `expect` in a function and in those of its module that it calls."""
+    texts = []
+    for node in ast.walk(function):
+        if not isinstance(node, ast.Call):
+            continue
+        name = getattr(node.func, "id", "")
+        if name == "expect" and len(node.args) == 2:
+            texts += _texts(node.args[1])
+        elif name in functions and name not in seen:
+            texts += _messages(functions[name], functions, (*seen, name))
+    return texts
+
+
+def _texts(node) -> list[str]:
+    """Return the text of a message, with … for what is known only when it is shown."""
+    if isinstance(node, ast.Constant):
+        return [node.value]
+    if isinstance(node, ast.JoinedStr):
+        parts = (part.value if isinstance(part, ast.Constant) else "…" for part in node.values)
+        return ["".join(parts)]
+    return []
+
+
+def _mistakes_list() -> str:
+    lines = []
+    for number, (title, messages) in sorted(mistakes().items(), key=lambda item: _order(item[0])):
+        lines += [f"**{number} {title}**", "", *(f"- {message}" for message in messages), ""]
+    return "\n".join(lines)
+
+
+def _order(number: str) -> list[int]:
+    return [int(part) for part in number.split(".")]
+
+
+PARTS = {
+    "minutes": _minutes_table,
+    "two_hours": lambda: _plan("two hours"),
+    "one_day": lambda: _plan("one day"),
+    "six_weeks": lambda: _plan("six weeks"),
+    "mistakes": _mistakes_list,
+}

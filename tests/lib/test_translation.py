@@ -1,0 +1,419 @@
+"""The Korean edition says what the English one says, in the glossary's words, never an old one."""
+
+import functools
+import re
+from collections import Counter
+
+import pytest
+import yaml
+from bs4 import BeautifulSoup
+from nbformat.v4 import new_output
+from typer.testing import CliRunner
+
+from workbook import cli, course, glossary, settings, translation, workspace
+from workbook.authoring import build, html
+from workbook.errors import WorkbookError
+
+KOREAN = [source for source in build.sources() if translation.path(source, "ko").exists()]
+NUMBER_WORDS = {
+    **{word: str(number) for number, word in enumerate(
+        "zero one two three four five six seven eight nine ten eleven twelve".split()
+    )},
+    "half an hour": "30", "a minute": "1", "hundredth": "100", "thousand": "1000",
+}  # fmt: skip
+CODE = re.compile(r"^```.*?^```|`[^`]+`", re.DOTALL | re.MULTILINE)
+PARTICLE = re.compile(r"`[^`]+`(?:은|는|이|가|을|를|과|와|으로|로)(?![가-힣])")
+KEPT = {
+    "code": CODE,
+    "formulas": re.compile(r"\$[^$]+\$"),
+    "links": re.compile(r"""(?:\]\(|(?:src|href)=")([^)\s"#]*)"""),
+    "tags": re.compile(r"</?[a-z]+\b"),
+    "headings": re.compile(r"^#+(?= )", re.MULTILINE),
+    "rows": re.compile(r"^(\|)", re.MULTILINE),
+    "items": re.compile(r"^ *(-|\d+\.)(?= )", re.MULTILINE),
+}
+
+
+# ------------------------------------------------------------------------ what a translation keeps
+
+
+def faults(english: str, korean: str, free=()) -> list[str]:
+    """Return what a translation has lost, added, or calls by another name than the glossary."""
+    return [*_changed(english, korean), *_numbers(english, korean), *_terms(english, korean, free)]
+
+
+def _changed(english, korean):
+    for name, pattern in KEPT.items():
+        old, new = (Counter(pattern.findall(text)) for text in (english, korean))
+        if old != new:
+            yield f"{name}: {sorted((old - new) | (new - old))}"
+    shown = html.markdown(CODE.sub("", korean), html.Renderer(escape=False))
+    if found := PARTICLE.findall(korean):
+        yield f"particles: {found} after code, whose sound is unclear: put a word between"
+    if "*" in BeautifulSoup(shown, "html.parser").get_text():
+        yield "emphasis: a * is shown; put a space or a bracket elsewhere"
+
+
+def _numbers(english, korean):
+    old, new = (Counter(_digits(CODE.sub("", text))) for text in (english, korean))
+    spelled = Counter(
+        digits for words, digits in NUMBER_WORDS.items()
+        for _ in re.findall(rf"\b{words}", english, re.IGNORECASE)
+    )  # fmt: skip
+    if old - new or new - old - spelled:
+        yield f"numbers: lost {sorted(old - new)}, added {sorted(new - old - spelled)}"
+
+
+def _digits(text):
+    return re.findall(r"\d+(?:[.,]\d+)*", text)
+
+
+def _terms(english, korean, free):
+    pattern, terms = english_terms()
+    english, korean = (" ".join(CODE.sub("", text).split()) for text in (english, korean))
+    for term in {terms[name.lower()] for name in pattern.findall(english)}:
+        named = any(name in korean for name in glossary.names(term.korean))
+        if term.english not in free and not named:
+            yield f"terms: {term.english} is {term.korean}"
+
+
+@functools.cache
+def english_terms():
+    return glossary.finder(glossary.load("en"), "en")
+
+
+@pytest.mark.parametrize(
+    ("english", "korean", "fault"),
+    [
+        ("It rose by 0.5.", "올랐습니다.", "numbers: lost ['0.5']"),
+        ("It rose by .05 in 3 runs.", "실행 3번에서 .5 올랐습니다.", "numbers: lost ['05']"),
+        ("It rose.", "2배로 올랐습니다.", "numbers: lost [], added ['2']"),
+        ("Call `fit`.", "`맞추기`를 부릅니다.", "code"),
+        ("See [01](01_a.ipynb).", "[01](02_b.ipynb) 참고.", "links"),
+        ("Here is $x^2$.", "$x^3$입니다.", "formulas"),
+        ("<details><summary>Hint 1</summary>A</details>", "<details>힌트 1 A</details>", "tags"),
+        ("## Part", "# 부분", "headings"),
+        ("| a |\n|---|\n| b |", "| 가 |\n|---|", "rows"),
+        ("- a\n- b", "- 가와 나", "items"),
+        ("It is **so (very)** good.", "**참(매우)**은 좋습니다.", "emphasis"),
+        ("Use `fit`.", "`fit`을 씁니다.", "particles"),
+        ("A soft prompt learns.", "부드러운 프롬프트를 배웁니다.", "terms: soft prompt"),
+        ("All tokens.", "모든 낱말.", "terms: token"),
+    ],
+)
+def test_what_is_lost_is_found(english, korean, fault):
+    assert any(found.startswith(fault) for found in faults(english, korean))
+
+
+@pytest.mark.parametrize(
+    ("english", "korean"),
+    [
+        ("It takes one minute, or half an hour.", "1분이나 30분이 걸립니다."),
+        ("It takes three minutes.", "세 분이 걸립니다."),
+        ("Soft prompts, `token`.", "소프트 프롬프트, `token`."),
+        ("[Next](02_b.ipynb#Part) and **5 %**.", "[다음](02_b.ipynb#부분), **5 %**."),
+    ],
+)
+def test_what_is_kept_passes(english, korean):
+    assert faults(english, korean) == []
+
+
+def test_a_term_in_another_sense_is_free():
+    assert faults("Follow instructions.", "지시를 따릅니다.", free=["instruction"]) == []
+
+
+# ----------------------------------------------------------------------------- the Korean of now
+
+
+def pairs(texts, file):
+    return translation.pair(texts, translation.records(file))
+
+
+def state(text, record) -> str:
+    """Return what a reader of the test needs: nothing, or what to do with a record."""
+    if record is None:
+        return f"missing: {translation.digest(text)} {text[:60]!r}"
+    if text is None:
+        return f"orphaned: {record.english} {record.korean[:40]!r}"
+    stale = translation.is_stale(text, record)
+    return f"stale: {record.english} is {translation.digest(text)} now" if stale else ""
+
+
+@pytest.mark.parametrize("source", KOREAN, ids=lambda path: path.stem)
+def test_every_text_of_a_notebook_has_a_fresh_record(source):
+    found = pairs(build.texts(source), translation.path(source, "ko"))
+    advice = f"`workbook translate {source.stem[:2]}` prints what is to be translated"
+    assert not list(filter(None, (state(*pair) for pair in found))), advice
+
+
+@pytest.mark.parametrize("source", KOREAN, ids=lambda path: path.stem)
+def test_records_of_a_notebook_lose_nothing(source):
+    found = pairs(build.texts(source), translation.path(source, "ko"))
+    wrong = {r.korean[:40]: f for t, r in found if t and r and (f := faults(t, r.korean, r.free))}
+    assert wrong == {}
+
+
+def without_english(text: str, chapter: str) -> list[str]:
+    """Return the terms of a chapter whose first place in its text lacks the English in brackets."""
+    found = []
+    for term in glossary.load("en"):
+        places = [text.find(name) for name in glossary.names(term.korean) if name in text]
+        if term.chapter == chapter and places:
+            if f"({glossary.names(term.english)[0]}" not in text[min(places) :][:80]:
+                found.append(term.english)
+    return found
+
+
+def test_a_term_without_its_english_is_found():
+    text = "문맥 내 학습(in-context learning)은 프롬프트를 씁니다. 문맥 내 학습은 좋습니다."
+    assert without_english(text, "01") == ["prompt"]
+    assert without_english(text, "02") == []
+
+
+@pytest.mark.parametrize("source", KOREAN, ids=lambda path: path.stem)
+def test_a_chapter_gives_the_english_of_its_own_terms_at_first_use(source):
+    kept = translation.records(translation.path(source, "ko"))
+    assert without_english("\n".join(r.korean for r in kept), source.stem[:2]) == []
+
+
+def test_every_meaning_of_the_glossary_is_translated():
+    rows = yaml.safe_load((settings.repo_root() / "data" / "glossary.yaml").read_text("utf-8"))
+    found = pairs([row["meaning"] for row in rows], glossary.file("ko"))
+    assert not list(filter(None, (state(*pair) for pair in found)))
+    for text, record in found:
+        assert [f for f in faults(text, record.korean) if f.startswith(("numbers", "code"))] == []
+        assert re.search(r"[가-힣]", record.korean) and not record.korean.endswith("다.")
+
+
+def test_phrases_are_those_that_the_pages_use():
+    authoring = settings.repo_root() / "lib" / "workbook"
+    files = [*authoring.rglob("*.py"), *(authoring / "authoring").rglob("*.j2")]
+    text = "".join(path.read_text("utf-8") for path in files)
+    chapters = {words for chapter in course.CHAPTERS for words in chapter[1:]}
+    for phrase in translation.phrases("ko").keys() - chapters:
+        assert f'"{phrase}"' in text, f"nothing says {phrase!r} any more"
+    said = set(re.findall(r'\bsay\(\s*"([^"]+)"', text))
+    assert said | chapters <= translation.phrases("ko").keys()
+
+
+def test_a_phrase_without_translation_is_named():
+    with pytest.raises(WorkbookError, match="interface.yaml has no translation of 'Teapot'"):
+        translation.say("Teapot", "ko")
+    assert translation.say("Teapot", "en") == "Teapot"
+
+
+# ---------------------------------------------------------------------------------- the machinery
+
+
+SOURCE = """\
+# %% [markdown]
+# # 01 First
+#
+# See [data](../data/README.md).
+
+# %% [markdown] slide="notes"
+# Speak.
+
+# %%
+print("hello")
+
+# %% exercise="mean"
+def mean(values):
+    # BEGIN SOLUTION
+    return sum(values) / len(values)
+    # END SOLUTION
+
+# %% check="mean"
+print(mean([1, 2]))
+
+# %% [markdown]
+# <details><summary>Hint 1</summary>Add.</details>
+"""
+TEXTS = ["# 01 First\n\nSee [data](../data/README.md).", "Speak.",
+         "<details><summary>Hint 1</summary>Add.</details>"]  # fmt: skip
+KOREAN_TEXTS = ["# 01 첫째\n\n[자료](../data/README.md)를 봅니다.", "말합니다.",
+                "<details><summary>힌트 1</summary>더해 보세요.</details>"]  # fmt: skip
+PHRASES = translation.phrases("ko")
+
+
+@pytest.fixture
+def source(tmp_path, monkeypatch):
+    """A course with one notebook, built and translated; returns its source."""
+    monkeypatch.setattr(settings, "repo_root", lambda: tmp_path)
+    path = tmp_path / "notebooks" / "source" / "01_first.py"
+    (path.parent / "ko").mkdir(parents=True)
+    (path.parent / "ko" / "interface.yaml").write_text(
+        yaml.safe_dump(PHRASES, allow_unicode=True), "utf-8"
+    )
+    path.write_text(SOURCE, "utf-8")
+    write_records(path, TEXTS)
+    return path
+
+
+def write_records(source, texts):
+    rows = [
+        {"english": translation.digest(english), "korean": korean}
+        for english, korean in zip(texts, KOREAN_TEXTS, strict=True)
+    ]
+    path = translation.path(source, "ko")
+    path.write_text(yaml.safe_dump(rows, allow_unicode=True), "utf-8")
+
+
+def change(source, old, new):
+    source.write_text(source.read_text("utf-8").replace(old, new), "utf-8")
+
+
+def sources_of(notebook, kind):
+    return [cell.source for cell in notebook.cells if cell.cell_type == kind]
+
+
+def test_a_changed_sentence_makes_its_record_stale_and_no_other(source):
+    change(source, "# Speak.", "# Speak louder.")
+    found = pairs(build.texts(source), translation.path(source, "ko"))
+    assert [state(*pair).split(":")[0] for pair in found] == ["", "stale", ""]
+    _, notes, *_ = sources_of(build.make(source, "learner", "ko"), "markdown")
+    assert "Speak louder." in notes and PHRASES[translation.CHANGED] in notes
+    assert "말합니다" not in notes
+
+
+def test_a_new_text_is_missing_and_a_dropped_one_is_orphaned(source):
+    change(source, "# %%\nprint", "# %% [markdown]\n# New.\n\n# %%\nprint")
+    found = pairs(build.texts(source), translation.path(source, "ko"))
+    assert [state(*pair).split(":")[0] for pair in found] == ["", "", "missing", ""]
+    change(source, '# %% [markdown] slide="notes"\n# Speak.\n\n', "")
+    change(source, "# %% [markdown]\n# New.\n\n", "")
+    found = pairs(build.texts(source), translation.path(source, "ko"))
+    assert [state(*pair).split(":")[0] for pair in found] == ["", "orphaned", ""]
+
+
+@pytest.mark.parametrize("edition", build.EDITIONS)
+def test_code_is_that_of_the_english_edition(source, edition):
+    korean, english = build.make(source, edition, "ko"), build.make(source, edition)
+    assert sources_of(korean, "code") == sources_of(english, "code")
+    assert len(korean.cells) == len(english.cells)
+    assert korean.metadata["workbook"]["language"] == "ko"
+    assert "language" not in english.metadata["workbook"]
+
+
+@pytest.mark.parametrize("source", build.sources(), ids=lambda path: path.stem)
+def test_code_of_the_course_is_that_of_the_english_edition(source):
+    korean, english = build.make(source, "learner", "ko"), build.make(source, "learner")
+    assert sources_of(korean, "code") == sources_of(english, "code")
+
+
+def test_what_the_build_adds_is_korean_and_stands_where_it_should(source):
+    texts = sources_of(build.make(source, "learner", "ko"), "markdown")
+    assert texts[0].startswith("# 01 첫째\n\n[자료](../../data/README.md)")
+    assert texts[1] == "<details><summary>발표자 노트</summary>\n\n말합니다.\n\n</details>"
+    assert texts[2] == KOREAN_TEXTS[2]
+    assert texts[3].startswith("<details><summary>풀이</summary>")
+    solved = sources_of(build.make(source, "solved", "ko"), "markdown")
+    assert "(../../../data/README.md)" in solved[0]
+
+
+def test_a_notebook_without_records_is_english_with_one_mark_at_its_top(source):
+    translation.path(source, "ko").unlink()
+    first, *others = sources_of(build.make(source, "learner", "ko"), "markdown")
+    assert first.startswith("# 01 First") and PHRASES[translation.UNTRANSLATED] in first
+    assert not any(PHRASES[translation.UNTRANSLATED] in text for text in others)
+    assert [text.split("</summary>")[0] for text in others[1:]] == [
+        "<details><summary>Hint 1",
+        "<details><summary>풀이",
+    ]
+
+
+def test_a_changed_translation_is_another_version(source):
+    before = build.version(build.make(source, "learner", "ko"))
+    english = build.version(build.make(source, "learner"))
+    file = translation.path(source, "ko")
+    file.write_text(file.read_text("utf-8").replace("말합니다", "이야기합니다"), "utf-8")
+    assert build.version(build.make(source, "learner", "ko")) != before != english
+    assert build.version(build.make(source, "learner")) == english
+
+
+def test_the_command_builds_both_editions_with_the_outputs_of_the_english_one(source):
+    solved = build.make(source, "solved")
+    solved.cells[2].outputs = [new_output("stream", text="hello")]
+    build.write(solved, build.output_path(source, "solved"))
+    result = CliRunner().invoke(cli.app, ["build", "--language", "ko"])
+    assert result.exit_code == 0, result.output
+    folder = settings.notebooks_dir() / "ko"
+    assert build.read(folder / "01_first.ipynb") == build.make(source, "learner", "ko")
+    korean = build.read(folder / "solutions" / "01_first.ipynb")
+    assert korean.cells[2].outputs[0]["text"] == "hello"
+    assert not build.output_path(source, "learner").exists()
+
+
+def test_the_command_prints_what_is_to_be_translated(source):
+    assert CliRunner().invoke(cli.app, ["translate", "01"]).output.strip() == ""
+    change(source, "# Speak.", "# Speak louder.")
+    printed = CliRunner().invoke(cli.app, ["translate", "01"]).output
+    assert "# Speak louder." in printed
+    [row] = yaml.safe_load(printed)
+    assert row == {"english": translation.digest("Speak louder."), "korean": "말합니다.\n"}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("- english: 12\n  korean: 가\n", r"01_first.yaml, record 1: give it `english`"),
+        ('- english: "ab"\n', r"01_first.yaml, record 1: give it `english`"),
+        ('- english: "ab"\n  korean: 가\n  note: 나\n', r"record 1: give it `english`"),
+        ("- english: [", r"01_first.yaml cannot be read as a list of records"),
+        ("17", r"01_first.yaml cannot be read as a list of records"),
+    ],
+)
+def test_a_malformed_record_is_named(source, text, message):
+    translation.path(source, "ko").write_text(text, "utf-8")
+    with pytest.raises(WorkbookError, match=message):
+        build.make(source, "learner", "ko")
+
+
+# ------------------------------------------------------------------------- the reader's language
+
+
+@pytest.fixture
+def opened(source, monkeypatch):
+    """The folders in which JupyterLab is opened, without starting it."""
+    monkeypatch.delenv("WORKBOOK_LANGUAGE", raising=False)
+    folders = []
+    monkeypatch.setattr(
+        workspace.subprocess, "call", lambda command, env: folders.append(command[-1]) or 0
+    )
+    return folders
+
+
+def test_the_language_of_the_lab_is_remembered(opened, source):
+    runner = CliRunner()
+    for options in ([], ["--language", "ko"], []):
+        assert runner.invoke(cli.app, ["lab", *options]).exit_code == 0
+    assert [place.split("/tree/")[1] for place in opened] == [
+        "my/00_start_here.ipynb", *["my/ko/00_start_here.ipynb"] * 2
+    ]  # fmt: skip
+    copy = build.read(settings.repo_root() / "my" / "ko" / "01_first.ipynb")
+    assert copy.cells[0].source.startswith("# 01 첫째\n\n[자료](../../data/README.md)")
+    assert settings.language() == "ko"
+    assert runner.invoke(cli.app, ["lab", "--language", "en"]).exit_code == 0
+    assert settings.language() == "en"
+
+
+def test_the_variable_goes_before_what_is_remembered(source, monkeypatch):
+    workspace.remember("ko")
+    monkeypatch.setenv("WORKBOOK_LANGUAGE", "en")
+    assert settings.language() == "en"
+    monkeypatch.setenv("WORKBOOK_LANGUAGE", "fr")
+    with pytest.raises(WorkbookError, match="The language is 'fr': choose en or ko."):
+        settings.language()
+
+
+def test_only_the_english_edition_is_kept():
+    from workbook.authoring import execute  # which imports torch, and nothing else here does
+
+    with pytest.raises(WorkbookError, match="Only the English edition is kept"):
+        execute.run(["00"], keep=True, language="ko")
+
+
+def test_the_glossary_speaks_the_readers_language(monkeypatch):
+    for language, meaning in (("en", "The unit that"), ("ko", "언어 모델이 읽고 쓰는 단위")):
+        monkeypatch.setenv("WORKBOOK_LANGUAGE", language)
+        assert meaning in glossary.table("tokenizer".removesuffix("izer"))
