@@ -80,7 +80,7 @@ SIX_WEEKS = (
     Session("Week 3", (("03", ()), ("04", ()))),
     Session("Week 4", (("05", ()),)),
     Session("Week 5", (("06", ()),)),
-    Session("Week 6", (("07", ()),), reading=("08", "11")),
+    Session("Week 6", (("07", ()),), reading=("08", "11", "12")),
 )
 PLANS = {"two hours": TWO_HOURS, "one day": ONE_DAY, "six weeks": SIX_WEEKS}
 
