@@ -26,3 +26,11 @@ def pytest_generate_tests(metafunc):
         metafunc.parametrize("source", build.sources(), ids=lambda path: path.stem)
         if "edition" in metafunc.fixturenames:
             metafunc.parametrize("edition", build.EDITIONS)
+
+
+def pytest_collection_modifyitems(items):
+    """Begin with what takes minutes, in both halves of the list, which two processes start from."""
+    long = [item for item in items if item.originalname == "test_notebook_runs"]
+    rest = [item for item in items if item.originalname != "test_notebook_runs"]
+    half = len(rest) // 2
+    items[:] = [*long[::2], *rest[:half], *long[1::2], *rest[half:]]
