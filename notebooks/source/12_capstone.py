@@ -45,19 +45,20 @@ from workbook import runcache, scoring, settings, training
 from workbook.adaptation import lora
 from workbook.adaptation.additions import attached
 from workbook.assets.convert import quiet_transformers
-from workbook.capstone import candidates, project, reading, report, saving, using
+from workbook.capstone import candidates, project, reading, report, run, saving, using
 from workbook.errors import WorkbookError
 
 # %% [markdown] slide="slide" minutes=4
 # ## Your file: one line to change
 #
 # The sample is what a shop might have: messages of customers, and the department that should answer. For
-# a file of your own (.csv, .tsv, .jsonl or .parquet) change the line below: its place, the column that is
-# read, and the column that is answered. Forty rows are the least, some hundreds are better.
+# a file of your own (.csv, .tsv, .jsonl or .parquet) change the line below: its path, the column with the
+# text, and the column with the answer. At least forty rows, and five of each label; some hundreds are
+# better. The sentences on this page are about the sample: with your file the printed numbers are yours.
 
 # %% [markdown] slide="notes"
 # About sixty rows of each department, written for this course. Let the room sort three messages by hand first.
-# They will disagree on one of them: that is the ceiling of any model, and worth a minute.
+# Where they disagree, no model can be right for everybody: that is worth a minute.
 
 # %%
 FILE, INPUT, TARGET = settings.repo_root() / "data/samples/messages.csv", "message", "department"  # ← yours
@@ -75,18 +76,20 @@ print(*table.notes, sep="\n")
 pd.DataFrame([row for _, row in table.rows[:5]])
 
 # %% [markdown] literature=true
-# Read twenty rows before you tune anything. Test sets that everybody uses have about 3 % of wrong labels
-# (Northcutt et al. 2021), and no method can be better than the labels that it learns from.
+# Read twenty rows before you tune anything. In ten test sets that many people use, at least 3.3 % of the
+# labels are wrong on average (Northcutt et al. 2021). Where a test has wrong labels, even a perfect model
+# gets less than 1.
 #
 # ### Exercise 12.1 — rows that contradict
 #
 # **Difficulty:** medium. **Importance:** high. **Minutes:** 8. Return the numbers of the rows whose text
-# stood before with another label than the first time. Capital letters and blanks make no other text.
+# was there before, and had another label the first time. Capital letters and extra blanks do not make
+# another text.
 
 
 # %% exercise="12.1"
 def contradictions(texts, labels):
-    """Return the numbers, from 0, of the rows at odds with an earlier one."""
+    """Return the numbers, from 0, of rows whose text had another label the first time."""
     # BEGIN SOLUTION
     first, found = {}, []
     for number, (text, label) in enumerate(zip(texts, labels, strict=True)):
@@ -133,7 +136,7 @@ for name, labels in {"as it is": targets, "with one label spoiled": [*targets, "
 
 # %% [markdown] slide="notes"
 # Show each file first and let the room guess the message. The second is the worst in practice: without
-# the check, an open quote swallows the rest of the file, and a table with two rows less looks fine.
+# the check, an open quote takes the rest of the file into one cell, and the table still opens.
 
 # %% code="show"
 HEAD = "message,department\n"
@@ -169,14 +172,14 @@ print("\n".join(said.values()))
 # ## From a table to a task
 #
 # `prepare` decides whether the answers are labels or texts, leaves out repetitions and near-duplicates,
-# splits the rows, and fits the wordings. Everything that it decided is a sentence.
+# splits the rows, and words the prompts. Everything that it decided is a sentence.
 
 # %% [markdown] slide="notes"
 # Each sentence will be in the report as well. Ask what a near-duplicate in the test would do: two texts
 # that share most words, one in training, one in the test, and the score measures memory.
 
 # %%
-model, tokenizer = models.load()
+model, tokenizer = run.load(None)  # as models.load; a base model gets a plain chat template
 work = project.prepare(reading.read(FILE), model, tokenizer, INPUT, TARGET, examples=EXAMPLES)
 print(*work.notes, sep="\n")
 train, validation, test = (list(work.splits[name]) for name in ("train", "validation", "test"))
@@ -189,8 +192,9 @@ if work.is_labels:
     display(pd.DataFrame(counts).fillna(0).astype(int))
 
 # %% [markdown]
-# Two of our wordings are tried. One of your own goes into `prepare` as `template="{{text}} Which
-# department?"`, or as a file in promptsource's form (notebook 02).
+# For labels two of our wordings are tried, for texts one. One of your own goes into `prepare` as
+# `template="{{text}} Which department?"`, or as a file in promptsource's form (notebook 02), and is then
+# tried alone.
 
 # %%
 for recipe in work.recipes:
@@ -207,8 +211,9 @@ for recipe in work.recipes:
 print(candidates.RULE)
 
 # %% [markdown] slide="notes"
-# Ask why there is a margin at all: with about fifty rows, one row is two points. A difference of one row
-# should not cost a tuned model that somebody has to keep, serve and explain.
+# Ask what the margin is for: how much better must a model be to be worth keeping, serving and explaining?
+# It does not say whether the rows can show that. With 48 rows one row is 0.021, a little more than the
+# margin, so one row can decide. That is why the intervals stand beside it.
 
 # %% [markdown] literature=true
 # ### Exercise 12.2 — the rule
@@ -221,7 +226,7 @@ print(candidates.RULE)
 def pick(scores):
     """Return the method that the rule takes; `scores` has the cheapest first."""
     # BEGIN SOLUTION
-    enough = max(scores.values()) - 0.02 - 1e-9
+    enough = max(scores.values()) - 0.02
     for name, score in scores.items():
         if score >= enough:
             return name
@@ -237,19 +242,20 @@ checks.nb12.check_pick(pick)
 # </details>
 #
 # <details><summary>Hint 2</summary>
-# High enough is <code>max(scores.values()) - 0.02</code>, less a hair, since 0.72 - 0.02 is not exactly 0.7.
+# High enough is <code>max(scores.values()) - 0.02</code>. Go through <code>scores.items()</code> and return
+# the first name whose score is at least that.
 # </details>
 
 # %% [markdown] slide="slide" minutes=4
 # ## What costs no model
 #
-# The commonest answer, and words counted by TF-IDF with logistic regression. (For texts: the most usual
-# answer, a copy of the input, and the answer to the most similar training row.) A model that does not
-# beat them is not worth its electricity.
+# The commonest answer, and words counted by TF-IDF with logistic regression. (For texts: the
+# training answer that is most like the others, a copy of the input, and the answer to the most similar
+# training row.) A model that does not beat them has no use for this task.
 
 # %% [markdown] slide="notes"
-# Vote: how many of four departments does counting words get right? Write the guesses beside the score. The
-# interval is over the validation rows: with fifty rows it is wide, and it stays on every slide from here.
+# Vote: of ten messages, how many does counting words sort rightly? Write the guesses beside the score. The
+# interval is over the validation rows: with fifty rows it is wide.
 
 # %% code="show"
 judged = {
@@ -266,7 +272,7 @@ for name, found in judged.items():
 
 # %% [markdown] slide="notes"
 # The best of several tries is a little lucky. That is allowed here, because the test will judge it by
-# other rows. Point at the spread between the wordings: it is often larger than that between methods.
+# other rows. Point at the spread between the wordings. Is it larger than that between the methods?
 
 # %%
 tried = {"zero-shot": candidates.zero_shot(work), "few-shot": candidates.few_shot(work, model, tokenizer, SEED)}
@@ -279,7 +285,7 @@ for name, recipes in tried.items():
 # %% [markdown] slide="slide" minutes=5
 # ## LoRA
 #
-# Tuning learns the best wording without examples. Rate and rank are those that the course's sweeps chose;
+# Tuning uses the wording that was best without examples and calibration. Rate and rank are those that the course's sweeps chose;
 # they are not searched again. After each pass the loss on the validation rows is taken, and where it has
 # risen the better weights come back.
 
@@ -298,7 +304,7 @@ print(f"wording: {wording.template.name}; the longest of {len(train)} rows has "
       f"{max(len(row['input_ids']) for row in examples['train'])} tokens")
 
 # %% code="show"
-model, tokenizer = models.load()  # so that this cell may run twice
+model, tokenizer = run.load(None)  # so that this cell may run twice
 addition = lora.LoRA(model, candidates.RANK, candidates.ALPHA, seed=SEED)
 live = plots.LiveLosses()
 with attached(model, addition):
@@ -324,8 +330,8 @@ judged["LoRA"] |= dataclasses.asdict(history) | {"trained": sizes.trainable}
 # %% [markdown] slide="slide" minutes=4
 # ## Choose
 #
-# All on the same validation rows, and the rule of before decides. Full tuning takes about as long again
-# and the memory of notebook 03; it is in the recorded projects below.
+# All on the same validation rows, and the rule that was written down decides. Full tuning needs the memory
+# that notebook 03 measured; it is in a recorded project below.
 
 # %% [markdown] slide="notes"
 # Read the figure from the top: cost grows downwards. Whiskers that overlap do not mean that methods are
@@ -345,6 +351,7 @@ asked = {name: scores[name].estimate for name in candidates.BY_COST if name in s
 print("by the exercise's rule:", checks.yours(pick, candidates.choose)(asked))
 chosen = candidates.choose(asked)
 best_yardstick = max(reversed(candidates.yardsticks(work)), key=lambda name: scores[name].estimate)
+best_prompt = candidates.best_prompt(asked)
 
 # %% [markdown] claims=["measured['chosen'] == 'LoRA'"]
 # In this run on the sample, LoRA had the highest score, and nothing cheaper came within the margin.
@@ -352,15 +359,15 @@ best_yardstick = max(reversed(candidates.yardsticks(work)), key=lambda name: sco
 # %% [markdown] slide="slide" minutes=5
 # ## Open the test, once
 #
-# Until now nobody has looked at the test rows. They are asked about the chosen method, and about what was
-# fixed before anything was measured: the yardsticks and the prompt without examples.
+# Until now nothing was chosen by the test rows. They judge the chosen method and what it has to beat: the
+# yardsticks, the prompt without examples, and the prompt that was best on the validation rows.
 
 # %% [markdown] slide="notes"
 # This is the moment to be strict. After this cell, every change that makes the score better is a change
 # made *for* these rows. Somebody who wants to go on needs new test rows.
 
 # %%
-plain, _ = models.load()  # the model as it came
+plain, _ = run.load(None)  # the model as it came
 ways = {name: (plain, tried[name][judged[name]["recipe"]]) for name in candidates.PROMPTS}
 ways["LoRA"] = (model, wording)
 
@@ -373,7 +380,7 @@ def ask(model, tokenizer, recipe, rows):
 
 # %% code="show"
 tests = {name: {"answers": answer(work, test)} for name, answer in candidates.yardsticks(work).items()}
-for name in dict.fromkeys(("zero-shot", chosen)):
+for name in dict.fromkeys(("zero-shot", best_prompt, chosen)):
     tests[name] = runcache.cached(f"12 test, {name}", ask, model=ways[name][0], tokenizer=tokenizer,
                                   recipe=ways[name][1], rows=test)
 test_scores = {name: work.score(test, found["answers"]) for name, found in tests.items()}
@@ -382,7 +389,7 @@ for name, score in test_scores.items():
 
 # %%
 gains = {}
-for other in dict.fromkeys((best_yardstick, "zero-shot")):
+for other in dict.fromkeys((best_yardstick, best_prompt)):
     if other != chosen:
         gains[other] = work.difference(test, tests[chosen]["answers"], tests[other]["answers"])
         print(f"{chosen} minus {other}: {report.signed(gains[other])}")
@@ -392,29 +399,30 @@ for other in dict.fromkeys((best_yardstick, "zero-shot")):
 
 # %%
 own = tests[chosen]["answers"]
-if work.is_labels:
+if work.is_labels and len(names) <= 12:
     matrix = np.zeros((len(names), len(names)), int)
     np.add.at(matrix, ([row["label"] for row in test], own), 1)
-    plots.show(plots.confusion(matrix, names), alt=f"Confusion matrix of {chosen} on the test rows: " + "; ".join(
+    figure = plots.confusion(matrix, [report.drawable(name, i) for i, name in enumerate(names)])
+    plots.show(figure, alt=f"Confusion matrix of {chosen} on the test rows: " + "; ".join(
         f"of {row.sum()} {name} {row[i]} right" for i, (name, row) in enumerate(zip(names, matrix, strict=True))))
 
 # %%
 values = work.values(test, own)
-lines = [{"input": row["text"], "yours": row["output"] if "output" in row else names[row["label"]],
+lines = [{"input": row["text"], "yours": names[row["label"]] if work.is_labels else row["output"],
           "answer": answer if isinstance(answer, str) else names[answer]}
          for row, answer, value in zip(test, own, values, strict=True) if value < 1]
 with pd.option_context("display.max_colwidth", None):
     display(pd.DataFrame(lines[:6]))
 
 # %% [markdown]
-# Read the mistakes: some are labels on which two people would disagree.
+# Read the mistakes. On which of these labels would two people disagree, and which are plain errors?
 
 # %% [markdown] slide="subslide" minutes=4 literature=true
 # ### Exercise 12.3 — how many test rows?
 #
-# Two methods answer a share `differing` of the rows differently, and one is right more often by `gain`. A
-# row's difference is 1, 0 or -1, with variance `differing - gain ** 2`. How many rows does it take until
-# the interval, 1.96 standard errors to each side, leaves out 0 (Card et al. 2020)?
+# In a share `differing` of the rows one method is right and the other wrong, and one is right more often by
+# `gain`. A row's difference is 1, 0 or -1, with variance `differing - gain ** 2`. How many rows does it
+# take until the interval of a *measured* gain of this size, 1.96 standard errors to each side, leaves out 0?
 #
 # **Difficulty:** easy. **Importance:** high. **Minutes:** 8.
 
@@ -425,7 +433,7 @@ with pd.option_context("display.max_colwidth", None):
 
 # %% exercise="12.3"
 def needed_rows(gain, differing):
-    """Return the rows after which such a gain is beyond chance, rounded up."""
+    """Return the rows from which the interval of such a gain leaves out 0, rounded up."""
     # BEGIN SOLUTION
     variance = differing - gain**2
     return int(np.ceil(1.96**2 * variance / gain**2))
@@ -456,12 +464,13 @@ for other in gains:
     change = work.values(test, own) - work.values(test, tests[other]["answers"])
     gain, differing = change.mean(), (change**2).mean()
     told = f"about {counted(gain, differing):,} rows" if gain else "more rows than anybody has"
-    print(f"{chosen} minus {other}: {gain:+.2f}; to see a difference of that size takes {told}")
-print({f"gain {gain}": counted(gain, 0.3) for gain in (0.2, 0.1, 0.05, 0.02)})
+    print(f"{chosen} minus {other}: {gain:+.2f} (share right); to see such a difference takes {told}")
+print("differing 0.3:", {f"gain {gain}": counted(gain, 0.3) for gain in (0.2, 0.1, 0.05, 0.02)})
 
 # %% [markdown] literature=true claims=["measured['rows_for']['0.2'] < 40", "measured['rows_for']['0.02'] > 2800"]
-# Fewer than 40 rows show a gain of 0.2, and more than 2,800 are needed for 0.02. So a test of sixty rows
-# is good for large differences alone, and the report says so.
+# Where the methods differ in 0.3 of the rows, a measured gain of 0.2 has an interval above 0 with fewer than
+# 40 rows; for 0.02 it takes more than 2,800. To *find* a true gain in four of five tests takes twice as
+# many (notebook 09; Card et al. 2020). So sixty rows can show large differences only.
 
 # %% [markdown] slide="slide" minutes=4 literature=true
 # ## Let it say "I don't know"
@@ -471,8 +480,9 @@ print({f"gain {gain}": counted(gain, 0.3) for gain in (0.2, 0.1, 0.05, 0.02)})
 #
 # ### Exercise 12.4 — when to ask a person
 #
-# **Difficulty:** medium. **Importance:** medium. **Minutes:** 10. Return the lowest of the chances at or
-# above which at least the share `wanted` of the answers is right.
+# **Difficulty:** medium. **Importance:** medium. **Minutes:** 10. `chances` say how sure the
+# model was of each answer, `hits` whether it was right. Answers at or above a *bar* are kept. Return the
+# lowest chance which, as the bar, leaves at least the share `wanted` of the kept answers right.
 
 # %% [markdown] slide="notes" literature=true
 # The chance is the probability of the chosen label among the labels. It need not be honest: a model that
@@ -527,13 +537,13 @@ if work.is_labels:
 
 # %% [markdown]
 # A bar of `inf` means that no bar does, and a person answers every row. With so few validation rows the bar
-# is uncertain too: the share that comes out on the test can be another one.
+# is uncertain too: on the test the share is often lower, since the bar was chosen for the other rows.
 
 # %% [markdown] slide="slide" minutes=4 claims=["measured['margin'] == 0.05"]
 # ## What did it forget?
 #
 # Two abilities that have nothing to do with your rows, as in notebook 04: names found in a sentence, and
-# facts. Both are written, and graded in any form. No loss means: the whole interval within 0.05.
+# facts. The model writes both, and a right answer counts in any form. No loss means: the whole interval within 0.05.
 
 # %% [markdown] slide="notes"
 # Ask first whether it matters here. A model that only sorts messages may forget the capital of Peru. One
@@ -553,18 +563,21 @@ pd.DataFrame({name: {abilities.ABILITIES[k].title: g.free.mean() for k, g in eac
 change = metrics.paired_interval(*(abilities.composite(grades[name]) for name in ("LoRA", "zero-shot")))
 is_kept = -abilities.MARGIN < change.low and change.high < abilities.MARGIN
 print(f"both together, after minus before: {report.signed(change)}; within {abilities.MARGIN}: {is_kept}")
+for name, panel in panels.items():
+    print(f"{name}: {panel['answers']['facts'][:3]}")
 
 # %% [markdown] claims=["measured['ability_change'][2] < -0.05"]
-# In this run tuning lost more than 0.05: on these questions the whole interval lies below that. A model that
-# is tuned on four answers gives them elsewhere too. Notebook 05 has the remedies.
+# In this run tuning lost more than 0.05: on these questions the whole interval lies below -0.05. Read the
+# answers above: they became shorter. Notebook 05 has the remedies.
 #
 # **Decide:** would you put this model to work? You have the test score, the best yardstick, the bar, and
 # what was forgotten. Decide before you open the discussion.
 #
 # <details><summary>Discussion</summary>
-# There is no single answer. Sorting messages wrongly costs a detour, so a model that is right most of the
-# time, with a person for what it is unsure of, may well be worth it. Three questions decide more than the
-# method. Does it beat TF-IDF by more than the interval? If not, take TF-IDF, which runs anywhere. Are the
+# There is no single answer. Sorting a message wrongly costs a detour. In our run the model was right in about
+# six of ten, and at the bar for 0.8 it answered few rows alone: a person would read nearly all. Three
+# questions decide more than the method. Does the interval of the difference to TF-IDF, and to the best
+# prompt, lie above 0? If not, take what is cheaper. Are the
 # labels right? If some of the mistakes above are arguable, the next hour belongs to the labels, not to the
 # model. And what do the errors cost? A complaint that nobody reads is worse than one that is read twice. What was
 # forgotten weighs little while the model does nothing else, and much if the same model also chats.
@@ -577,8 +590,8 @@ print(f"both together, after minus before: {report.signed(change)}; within {abil
 # used in tuning, and generation settings. `workbook.json` holds the wording and the labels.
 
 # %% [markdown] slide="notes"
-# Ask what happens if the chat template is left out: the other side words the prompt differently, and the
-# answers are those of an untuned model. No error tells it. That is why the next cell compares.
+# Ask what happens with another chat template: the prompt has other tokens than in tuning, the answers get
+# worse, and no error tells it. (With none at all, transformers stops.) That is why the next cell compares.
 
 # %%
 final, recipe = ways[chosen]
@@ -635,7 +648,16 @@ for prompt, one, other in zip(prompts, ours, theirs, strict=True):
 is_same = all(one == other["answer"] for one, other in zip(ours, theirs, strict=True))
 
 # %% [markdown] claims=["measured['is_same'] == 1", "measured['logit_difference'] < 0.001"]
-# The same answers, and logits that are equal to 0.001 or better. What you tested is what others will load.
+# Plain `transformers` writes the same answers, and its logits differ by less than 0.001. The test score is
+# of another reading: there the likeliest of the labels was taken. How often is what is written that label?
+
+# %%
+as_chosen = None
+if work.is_labels:
+    written = scoring.generate(final, tokenizer, [recipe.pair(row)[0] for row in test], max_new_tokens=16)
+    pairs = zip(written, tests[chosen]["answers"], strict=True)
+    as_chosen = np.mean([text.strip() == names[answer] for text, answer in pairs])
+    print(f"written freely, {as_chosen:.0%} of the test answers are the label that was taken")
 
 # %% [markdown] slide="slide" minutes=4
 # ## Chat with it
@@ -643,12 +665,12 @@ is_same = all(one == other["answer"] for one, other in zip(ours, theirs, strict=
 # A turn reads all turns before it, as long as they fit. The saved model, not the one in memory:
 
 # %% [markdown] slide="notes"
-# Take requests from the room: a message for the shop, then something else altogether. Expect a model that
-# was tuned on four words to answer many things with one of them. When we ran
-# it, the capital of France was a department.
+# Take requests from the room: a message for the shop, then something else altogether. Expect short
+# answers, and now and then a department where none was asked for.
 
 # %%
-del plain, ways, final, model
+for name in ("plain", "ways", "final", "model"):
+    globals().pop(name, None)  # so that this cell may run twice
 training.release_memory()
 saved, tokenizer = models.load(str(FOLDER))
 talk = using.Chat(saved, tokenizer, max_new_tokens=60)
@@ -677,7 +699,7 @@ widgets.VBox([widgets.HBox([box, send]), page])
 # ## A card and a report
 #
 # A **model card** is for somebody who does not know you: what the model reads and writes, how it was
-# tested, where it ends, whose licence it carries (Mitchell et al. 2018). A **report** is for somebody who
+# tested, what its limits are, whose licence it carries (Mitchell et al. 2018). A **report** is for somebody who
 # wants to check you: every method, every interval, the rule, the data, the losses, the mistakes.
 
 # %% [markdown] slide="notes"
@@ -686,7 +708,7 @@ widgets.VBox([widgets.HBox([box, send]), page])
 
 # %%
 results = {
-    "chosen": chosen, "best_yardstick": best_yardstick, "validation": judged, "validation_scores": scores,
+    "chosen": chosen, "best_yardstick": best_yardstick, "best_prompt": best_prompt, "validation": judged, "validation_scores": scores,
     "test": tests, "test_scores": test_scores, "panels": panels if chosen in candidates.TUNED else {},
 }
 pages = report.Report(work, recipe, results, capstone.Options(examples=EXAMPLES, epochs=EPOCHS), FOLDER.name)
@@ -710,8 +732,8 @@ Markdown("\n\n".join(text for text, _ in pages.sections()[1:3]))
 # %% [markdown] claims=["measured['figures'] >= 2"]
 # ## The same as commands
 #
-# All of this page is one line in a terminal, and two more to use what it made. Killed, it goes on where it
-# was:
+# One command does what this page does, and compares full tuning too; two more use what it made. If it is
+# stopped, the same command goes on:
 #
 # ```
 # workbook tune my.csv --input text --target label --out my-model
@@ -731,8 +753,8 @@ predictions
 # ## Two finished projects
 #
 # `results.json` of any folder can be laid beside that of another. Below yours stand two that `workbook tune`
-# made with two passes, recorded: *departments*, the sample again, with full tuning; and *summaries*, where the
-# answers are texts: a sentence for each conversation in `data/dialogue.jsonl`, by LoRA.
+# made with two passes, recorded: *departments*, the sample again, compared with full tuning too; and
+# *summaries*, where the answers are texts: a sentence for each conversation in `data/dialogue.jsonl`, by LoRA.
 
 # %% [markdown] slide="notes"
 # Before you scroll: for which of the two should tuning help more? In the first, the model has to learn
@@ -756,14 +778,22 @@ for each in projects.values():
         both = {way: each["test"][way]["answers"][:3] for way in ("zero-shot", each["chosen"])}
         display(pd.DataFrame({"in the file": each["truth"]["test"][:3], **both}))
 
+# %%
+for name, each in projects.items():
+    found = each["validation"]
+    if each["labels"] and {"LoRA", "full"} <= found.keys():
+        truth = np.array(each["truth"]["validation"])
+        hits = [np.array(found[way]["answers"]) == truth for way in ("full", "LoRA")]
+        print(f"{name}: full tuning minus LoRA {report.signed(metrics.paired_interval(*np.float64(hits)))}")
+
 # %% [markdown]
-# Is the distance between LoRA and full tuning wider than their intervals? And what did tuning change in the
-# sentences: length and form, or also what is said? ROUGE-L counts shared words, not truth.
+# Does the interval of the difference leave out 0? And what did tuning change in the sentences: length and
+# form, or also what is said? ROUGE-L counts shared words, not truth.
 
 # %% [markdown] slide="slide" minutes=5
 # ## A rubric for your own project
 #
-# Give each line 0, 1 or 2 points. With fewer than 8 of 12, do not pass the model on.
+# Give each line 0, 1 or 2 points. With fewer than 8 of 12 (our own bar), do not pass the model on.
 #
 # | | 0 | 1 | 2 |
 # |:---|:---|:---|:---|
@@ -775,8 +805,8 @@ for each in projects.values():
 # | **Use** | only the score | card with limits, forgetting checked | a bar, a person for the rest, and a date to look again |
 
 # %% [markdown] slide="notes"
-# Grade the first example together, line by line. Then everybody grades the table that they brought. The
-# line with most zeros is usually "rows".
+# Grade the first example together, line by line. Then everybody grades the table that they brought. Ask
+# which line has most zeros.
 
 # %% [markdown]
 # **Decide:** how many points do the two projects above get? Give yours before you open ours.
@@ -784,20 +814,21 @@ for each in projects.values():
 # <details><summary>Discussion</summary>
 # Departments: rows 1 (one annotator), split 1 (without near-duplicates, but all from one writer), yardsticks 1,
 # choice 1 (one seed), test 1 (sixty rows tell apart large differences alone), use 1, or 2 with your bar: 6 or 7
-# of 12. Good as an exercise, not enough for a shop. Summaries: the same but for the test: ROUGE-L counts shared
-# words and not whether a summary is true, so errors must be read by a person; 5 or 6. Both fall short
-# in the same places, and none of them is the method.
+# of 12. Good as an exercise, not enough for a shop. Summaries: 6, with the same points; there is no bar for
+# texts, so use is 1. The rubric does not see the largest gap: ROUGE-L counts shared words and not whether a
+# summary is true, so a person must read the errors. Both fall short in the same places, and none of them
+# is the method.
 # </details>
 
 # %% [markdown] slide="slide" minutes=4
 # ## The same at work
 #
-# `save_pretrained` made the folder, so everything that reads the hub's format reads it: `pipeline`, TRL,
-# vLLM, llama.cpp's converter.
+# `save_pretrained` made the folder, so tools that read the hub's format can load it, such as TRL, vLLM, or
+# llama.cpp's converter. We test `pipeline`.
 
 # %% [markdown] slide="notes"
-# Nothing is uploaded here. push_to_hub needs an account and a token, and makes a copy for everybody unless
-# private=True. Ask who in your organisation may decide that.
+# Nothing is uploaded here. An upload needs an account and a token, and makes a copy for everybody unless it
+# is private. Ask who in your organisation may decide that.
 
 # %%
 from transformers import pipeline
@@ -810,16 +841,17 @@ print(at_work)
 is_same_at_work = at_work == [each["answer"] for each in theirs]
 
 # %% [markdown] literature=true claims=["measured['is_same_at_work'] == 1"]
-# The same answers. To share it: `hf auth login`, then `model.push_to_hub("you/departments", private=True)`,
-# the tokenizer likewise; the hub shows `README.md`. First ask whether the rows may leave the house, what
-# the base model's licence says, and whether an answer could repeat a private row, as models do (Carlini
-# et al. 2020).
+# The same answers. To share it: `hf auth login`, then `hf upload you/departments FOLDER . --private`, which
+# uploads the whole folder with its card; look first at what is in it (`results.json` holds your labels and
+# the answers to the test rows). `model.push_to_hub` uploads the model alone. Ask first whether the rows may
+# leave the house, what the base model's licence says, and whether an answer could repeat a private row, as
+# was shown for GPT-2 (Carlini et al. 2020).
 
 # %% [markdown] slide="slide" minutes=3
 # ## What we cannot say
 #
 # One seed was tuned, so the intervals cover other rows and not other runs. The sample has one author; real
-# messages are longer and less even. And no random split shows how next year's rows differ.
+# messages may be longer and less even. And no random split shows how next year's rows differ.
 
 # %% [markdown] slide="notes"
 # Ask for the split that would show it: the newest rows as the test. If your file has a date, that is the
@@ -848,6 +880,7 @@ recording.measured(
     validation=scores,
     tried={name: judged[name]["tried"] for name in candidates.PROMPTS},
     chosen=chosen,
+    best_prompt=best_prompt,
     trained_share=sizes.trainable / sizes.total,
     validation_loss=losses,
     lora_seconds=history.seconds,
@@ -861,6 +894,7 @@ recording.measured(
     file_mb=kept_mb["model.safetensors"],
     logit_difference=max(off),
     is_same=int(is_same),
+    as_chosen=as_chosen,
     is_same_at_work=int(is_same_at_work),
     figures=figures,
     projects={name: {"validation": each["validation_scores"], "test": each["test_scores"]}

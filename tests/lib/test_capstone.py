@@ -165,7 +165,9 @@ def test_auto_compares_everything_and_leaves_one_whole_folder(labelled, tmp_path
     scores = {name: score[0] for name, score in found["validation_scores"].items()}
     assert found["chosen"] == candidates.choose({n: scores[n] for n in candidates.BY_COST})
     assert scores["TF-IDF"] > 0.8 > 0.5 > scores["constant"]  # the words tell the label
-    assert set(found["test"]) == {"constant", "TF-IDF", "zero-shot", found["chosen"]}
+    assert found["best_prompt"] == candidates.best_prompt(scores)
+    opened = {"zero-shot", found["best_prompt"], found["chosen"]}
+    assert set(found["test"]) == {"constant", "TF-IDF"} | opened
     truth = np.array(found["truth"]["test"])
     hits = int(np.sum(truth == found["test"][found["chosen"]]["answers"]))
     score = found["test_scores"][found["chosen"]]
@@ -198,7 +200,9 @@ def test_texts_are_written_and_judged_by_shared_words(tmp_path, tiny):
     out = tune(write(tmp_path / "rows.csv", rows), tmp_path / "out", target="reply", method="lora")
     found = json.loads((out / "results.json").read_text("utf-8"))
     assert found["metric"] == "rouge" and found["chosen"] == "LoRA"
-    assert list(found["test"]) == ["constant", "copy", "nearest", "zero-shot", "LoRA"]
+    opened = dict.fromkeys(["zero-shot", found["best_prompt"], "LoRA"])
+    assert list(found["test"]) == ["constant", "copy", "nearest", *opened]
+    assert ("The best prompt (" in (out / "README.md").read_text("utf-8")) and found["seed"] == 0
     assert found["test_scores"]["constant"][0] > 0.5  # "We write to" is in every reply
     report = (out / "report.md").read_text("utf-8")
     assert "so they are texts to write" in report and "Token F1" in report

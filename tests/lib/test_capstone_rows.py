@@ -226,6 +226,10 @@ def test_unbalanced_labels_are_judged_by_macro_f1(tmp_path, tiny_model, tiny_tok
         (lambda rows: [row.update(label="yes") for row in rows], "every row has the label 'yes'"),
         (lambda rows: [row.update(label="Yes") for row in rows[:8:2]], "'Yes', 'yes' differ in"),
         (lambda rows: rows.__delitem__(slice(30, None)), "30 rows are left, and 40 are the least"),
+        (
+            lambda rows: [row.update(label=row["label"] + " now") for row in rows[:20]],
+            "begins with '.*', so that it would never be chosen",
+        ),
     ],
 )
 def test_labels_that_cannot_be_learned_are_refused(
@@ -236,6 +240,15 @@ def test_labels_that_cannot_be_learned_are_refused(
     (tmp_path / "rows.csv").write_text(as_csv(rows))
     with pytest.raises(WorkbookError, match=message):
         prepared(tmp_path / "rows.csv", tiny_model, tiny_tokenizer)
+
+
+def test_of_labels_a_column_named_output_is_a_column_like_others(
+    tmp_path, tiny_model, tiny_tokenizer
+):
+    rows = [{**row, "output": "long " * 300} for row in labelled(60)]
+    (tmp_path / "rows.csv").write_text(as_csv(rows))
+    found = prepared(tmp_path / "rows.csv", tiny_model, tiny_tokenizer)
+    assert sum(map(len, found.splits.values())) == 60
 
 
 def test_the_data_decide_between_labels_and_texts_unless_told(tmp_path, tiny_model, tiny_tokenizer):

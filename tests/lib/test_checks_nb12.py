@@ -40,6 +40,16 @@ def any_before(texts, labels):
     ]
 
 
+def new_labels_only(texts, labels):
+    seen, found = {}, []
+    for i, (text, label) in enumerate(zip(texts, labels, strict=True)):
+        known = seen.setdefault(" ".join(text.casefold().split()), [label])
+        if label != known[0] and len(known) == 1:
+            found.append(i)
+            known.append(label)
+    return found
+
+
 def the_rows(texts, labels):
     return [texts[i] for i in contradictions(texts, labels)]
 
@@ -65,6 +75,12 @@ def from_neighbours(scores):
 def dearest_near(scores):
     best = max(scores.values())
     return [name for name, score in scores.items() if score >= best - 0.02][-1]
+
+
+def lowest_near(scores):
+    best = max(scores.values())
+    near = {name: score for name, score in scores.items() if score >= best - 0.02 - 1e-9}
+    return min(near, key=near.get)
 
 
 def needed_rows(gain, differing):
@@ -110,6 +126,15 @@ def one_by_one(chances, hits, wanted):
     return found
 
 
+def ties_apart(chances, hits, wanted):
+    pairs = sorted(zip(chances, hits, strict=True), key=lambda pair: -pair[0])
+    found = float("inf")
+    for i, (chance, _) in enumerate(pairs, 1):
+        if np.mean([hit for _, hit in pairs[:i]]) >= wanted:
+            found = chance
+    return found
+
+
 def or_nothing(chances, hits, wanted):
     found = bar(chances, hits, wanted)
     return found if found <= 1 else 0
@@ -127,6 +152,7 @@ MISTAKES = [
     (nb12.check_contradictions, exactly_alike, "capital letters and blanks"),
     (nb12.check_contradictions, lambda texts, labels: [1, 2], "you named [1, 2]"),
     (nb12.check_contradictions, any_before, "label that a text had the *first* time"),
+    (nb12.check_contradictions, new_labels_only, "name both"),
     (nb12.check_contradictions, the_rows, "Return the *numbers* of the rows"),
     (nb12.check_contradictions, any_label, "Different texts may have different labels"),
     (nb12.check_contradictions, lambda texts, labels: 2, "Return a list"),
@@ -155,6 +181,7 @@ MISTAKES = [
         lambda scores: "c" if 0.68 in scores.values() else pick(scores),
         "The best may stand anywhere",
     ),
+    (nb12.check_pick, lowest_near, "not the lowest score"),
     (nb12.check_needed_rows, lambda g, d: int(1.96**2 * (d - g**2) / g**2), "Round *up*"),
     (nb12.check_needed_rows, lambda g, d: math.ceil(1.96**2 * d / g**2), "square of the mean"),
     (nb12.check_needed_rows, lambda g, d: math.ceil(1.96**2 * (d - g**2) / g), "*square* of the"),
@@ -166,8 +193,9 @@ MISTAKES = [
     (nb12.check_needed_rows, lambda g, d: [458], "Return one number"),
     (nb12.check_bar, until_wrong, "You stop at the first wrong answer"),
     (nb12.check_bar, lambda c, h, w: max(c), "look for the *lowest*"),
-    (nb12.check_bar, above, "less than was wanted"),
-    (nb12.check_bar, lambda c, h, w: sorted(c)[2], "use >="),
+    (nb12.check_bar, above, "use `>=`, not `>`"),
+    (nb12.check_bar, lambda c, h, w: sorted(c)[2], "two of three are right, less"),
+    (nb12.check_bar, ties_apart, "Answers with the same chance go together"),
     (nb12.check_bar, lambda c, h, w: 0.5, "three of four answers are right, and at 0.4"),
     (nb12.check_bar, one_by_one, "Answers with the same chance go together"),
     (nb12.check_bar, or_nothing, 'return `float("inf")`'),

@@ -25,9 +25,9 @@ BY_COST = (*PROMPTS, *TUNED)
 WANTED = {"auto": BY_COST, "lora": (*PROMPTS, "LoRA"), "full": (*PROMPTS, "full")}
 MARGIN = 0.02
 RULE = (
-    "The best score on the validation rows wins; among those that are within "
-    f"{MARGIN} of it, the cheapest: first the prompt, then the prompt with solved examples, then "
-    "LoRA, then full tuning."
+    f"Of the methods that are within {MARGIN} of the best score on the validation rows, the "
+    "cheapest is taken: first the prompt, then the prompt with solved examples, then LoRA, then "
+    "full tuning."
 )
 OPTIONS = {"LoRA": {"lr": 1e-3}, "full": {"lr": 5e-5}}
 RANK, ALPHA = 8, 16
@@ -54,6 +54,11 @@ def choose(scores: Mapping[str, float]) -> str:
     """Return the method that RULE picks, from validation scores by method."""
     enough = max(scores.values()) - MARGIN - 1e-9
     return next(name for name in BY_COST if scores.get(name, -1.0) >= enough)
+
+
+def best_prompt(scores: Mapping[str, float]) -> str:
+    """Return the better way of prompting, which tuning has to beat; of equals the cheaper one."""
+    return max(PROMPTS, key=lambda name: scores[name])
 
 
 # ------------------------------------------------------------------ what costs no model: yardsticks

@@ -1,6 +1,7 @@
 """A table becomes a task: labels or free texts, wordings, and splits without repetitions."""
 
 import dataclasses
+import itertools
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -112,9 +113,10 @@ def prepare(
     if kind == "label":
         check_labels(table, counts, ROWS_A_LABEL)
     check_readable(table, tokenizer, [row[input] for _, row in located])
+    check_beginnings(table, tokenizer, sorted(counts))
     longest = longest_input(model)
     rows = _drawn(table, [_named(row, input, target, kind) for _, row in located], kind, examples)
-    rows = _fitting(table, tokenizer, rows, input, longest)
+    rows = _fitting(table, tokenizer, rows, input, longest, kind)
     parts = _parts(table, rows, kind, examples)
     common = dict(
         kind=kind, input=input, target=target, labels=tuple(sorted(counts)), longest_input=longest,
@@ -145,6 +147,20 @@ def _kind(table: Table, values: Sequence[str], target: str, kind: str) -> str:
     return chosen
 
 
+def check_beginnings(table: Table, tokenizer, labels: Sequence[str]) -> None:
+    """Raise WorkbookError for a label whose tokens begin another one's, since that is likelier.
+
+    The likelihood of a label is that of its tokens, without what would end it.
+    """
+    ids = {label: encoding.token_ids(tokenizer, label) for label in labels}
+    for short, long in itertools.permutations(labels, 2):
+        if ids[long][: len(ids[short])] == ids[short]:
+            raise WorkbookError(
+                f"{table.name}: the label {long!r} begins with {short!r}, so that it would never "
+                "be chosen: give one of them another name."
+            )
+
+
 def check_readable(table: Table, tokenizer, texts: Sequence[str], sample: int = 200) -> None:
     """Note where a model reads bytes; WorkbookError where it cannot read a script at all.
 
@@ -158,13 +174,15 @@ def check_readable(table: Table, tokenizer, texts: Sequence[str], sample: int = 
     if lost > MOST_LOST:
         raise WorkbookError(
             f"{lost:.0%} of the letters of these texts are unknown to this model, which cannot "
-            "read them: choose a model of their language with --model."
+            "read them: choose a model of their language with --model, or with "
+            "WORKBOOK_MODEL in a notebook."
         )
     if tokens > BYTES_A_LETTER * letters:
         table.notes.append(
             f"Warning: this model needs {tokens / letters:.1f} tokens for each letter of these "
             "texts (English: 0.25), so it does not know their words and reads bytes. Expect slow "
-            "and poor results, and choose a model of their language with --model."
+            "and poor results, and choose a model of their language with --model, or with "
+            "WORKBOOK_MODEL in a notebook."
         )
 
 
@@ -181,12 +199,16 @@ def _named(row: Mapping, input: str, target: str, kind: str) -> dict:
     return {**row, "text": row[input], "label" if kind == "label" else "output": row[target]}
 
 
-def _fitting(table, tokenizer, rows: Sequence[dict], input: str, longest: int) -> list[dict]:
+def _fitting(
+    table, tokenizer, rows: Sequence[dict], input: str, longest: int, kind: str
+) -> list[dict]:
     """Return the rows with inputs cut to what is read, without those whose answer is too long."""
     cut = [shortened_row(tokenizer, row, input, longest) for row in rows]
     shorter = sum(new["text"] != old["text"] for new, old in zip(cut, rows, strict=True))
     if shorter:
         table.notes.append(f"Of {counted_rows(shorter)} only the first {longest} tokens are read.")
+    if kind == "label":
+        return cut
     kept = [row for row in cut if _answer_length(tokenizer, row) <= LONGEST_ANSWER]
     if len(kept) < len(cut):
         table.notes.append(
@@ -197,15 +219,15 @@ def _fitting(table, tokenizer, rows: Sequence[dict], input: str, longest: int) -
 
 
 def _answer_length(tokenizer, row: Mapping) -> int:
-    if "output" not in row:
-        return 0
     limit = (LONGEST_ANSWER + 1) * LETTERS_A_TOKEN
     return len(encoding.token_ids(tokenizer, row["output"][:limit]))
 
 
 def _longest_answer(tokenizer, rows: Sequence[Mapping], kind: str) -> int:
+    if kind == "label":
+        return LONGEST_ANSWER
     longest = max((_answer_length(tokenizer, row) for row in rows), default=0)
-    return LONGEST_ANSWER if kind == "label" else min(longest + 8, LONGEST_ANSWER)
+    return min(longest + 8, LONGEST_ANSWER)
 
 
 # ------------------------------------------------------------------------------------- splits

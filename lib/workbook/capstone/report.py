@@ -112,20 +112,35 @@ class Report:
         return (
             f"**{_title(self.chosen)} was chosen, and reaches {_a(self.metric)} of {told(score)} "
             f"on {len(self.tests)} test rows** that nothing was chosen by. "
-            f"{self._against_yardstick()}"
+            f"{self._against_yardstick()}{self._against_prompt()}"
         )
 
     def _against_yardstick(self) -> str:
         """Return how the chosen method compares with the best one that needs no language model."""
         name = self.results["best_yardstick"]
-        ours, theirs = (self.results["test"][n]["answers"] for n in (self.chosen, name))
-        difference = self.project.difference(self.tests, ours, theirs)
-        score = self.results["test_scores"][name]
-        begins = (
-            f"The best that needs no language model ({TITLES[name]}) reaches {told(score)}; the "
-            f"difference is {signed(difference)}"
+        difference = self._difference(name)
+        return (
+            f"The best that needs no language model ({TITLES[name]}) reaches "
+            f"{told(self.results['test_scores'][name])}; the difference is {signed(difference)}"
+            f"{_verdict(difference, name)}"
         )
-        return f"{begins}{_verdict(difference, name)}"
+
+    def _against_prompt(self) -> str:
+        """Return how tuning compares with the best prompt, a sentence, or ""."""
+        name = self.results["best_prompt"]
+        if self.chosen not in candidates.TUNED:
+            return ""
+        difference = self._difference(name)
+        enough = "" if difference.low > 0 or difference.high < 0 else ", too few rows to tell"
+        return (
+            f" The best prompt ({TITLES[name]}) reaches {told(self.results['test_scores'][name])}; "
+            f"the difference is {signed(difference)}{enough}."
+        )
+
+    def _difference(self, name: str) -> metrics.Interval:
+        """Return the test score of the chosen method less that of another one."""
+        ours, theirs = (self.results["test"][each]["answers"] for each in (self.chosen, name))
+        return self.project.difference(self.tests, ours, theirs)
 
     def _comparison(self) -> str:
         rule = candidates.RULE if self.options.method == "auto" else (
@@ -152,10 +167,10 @@ class Report:
         scores = self.results["test_scores"]
         lines = [[_title(name), told(score)] for name, score in scores.items()]
         return (
-            f"## On {len(self.tests)} test rows\n\nThe chosen method was asked once, beside what "
-            "was fixed before anything was measured. The intervals are over the rows: other rows "
-            "of this kind would give another score within them, and tuning again with another seed "
-            f"adds to that.\n\n{table(['method', f'{self.metric} [95 %]'], lines)}"
+            f"## On {len(self.tests)} test rows\n\nThe chosen method was asked once, beside the "
+            "yardsticks and the prompts that it has to beat. The intervals are over the rows: "
+            "other rows of this kind would give another score within them, and tuning again with "
+            f"another seed adds to that.\n\n{table(['method', f'{self.metric} [95 %]'], lines)}"
             f"{self._by_label()}"
         )
 
@@ -172,7 +187,7 @@ class Report:
         for number, label in enumerate(self.recipe.labels):
             hits = int(np.sum((truth == number) & (got == number)))
             found, right = int(np.sum(truth == number)), int(np.sum(got == number))
-            is_number = _drawable(label, number) == f"({number + 1})"  # as in the figure
+            is_number = drawable(label, number) == f"({number + 1})"  # as in the figure
             name = f"({number + 1}) {label}" if is_number else label
             lines.append([name, str(found), f"{hits} of {found}", f"{hits} of {right}"])
         head = [self.recipe.target, "test rows", "found", "right when it says so"]
@@ -292,7 +307,7 @@ class Report:
             for i, (label, row) in enumerate(zip(labels, matrix, strict=True))
         )
         return plots.as_html(
-            plots.confusion(matrix, [_drawable(label, i) for i, label in enumerate(labels)]),
+            plots.confusion(matrix, [drawable(label, i) for i, label in enumerate(labels)]),
             f"Confusion matrix of the test rows: {told_}",
         )
 
@@ -317,8 +332,10 @@ class Report:
 
     def record(self) -> dict:
         """Return everything as plain data, the rows included, so that it can be judged again."""
+        answer = "label" if self.project.is_labels else "output"
         return {
             "format": 1,
+            "seed": settings.seed(),
             "made": datetime.date.today().isoformat(),
             "machine": settings.machine(),
             "versions": {n: importlib.metadata.version(n) for n in ("torch", "transformers")},
@@ -330,7 +347,7 @@ class Report:
             "notes": self.project.notes,
             "rows": {name: len(part) for name, part in self.project.splits.items()},
             "truth": {
-                split: [row.get("output", row.get("label")) for row in self.project.splits[split]]
+                split: [row[answer] for row in self.project.splits[split]]
                 for split in ("validation", "test")
             },
             **self.results,
@@ -355,8 +372,9 @@ class Report:
             else f"{base}, unchanged, with a prompt{shots} that was chosen on rows of "
             f"{self.project.source}"
         )  # fmt: skip
+        chosen = CHOSEN_LABEL if self.project.is_labels else ""
         return CARD.format(
-            name=self.name, made=made, what=what, input=self.recipe.input, base=base,
+            chosen=chosen, name=self.name, made=made, what=what, input=self.recipe.input, base=base,
             licence=licence, terms=terms, headline=self.headline(), limits=LIMITS,
             prompt=fenced(_cut(prompt, 1500)), code=CODE.format(prompt=json.dumps(
                 _cut(prompt, 300), ensure_ascii=False)),
@@ -374,6 +392,10 @@ LIMITS = """\
 - A model repeats what is in its rows, mistakes and prejudices included, and few-shot examples and
   tuned weights can reveal rows: do not pass on what was made from private ones."""
 
+CHOSEN_LABEL = (
+    " For this score the likeliest of the labels was taken, as `workbook predict` does; what the "
+    "code below writes may be another text."
+)
 CARD = """\
 # {name}
 
@@ -381,7 +403,7 @@ CARD = """\
 
 ## Results
 
-{headline} `report.html` tells the whole comparison.
+{headline}{chosen} `report.html` tells the whole comparison.
 
 ## How to ask it
 
@@ -484,7 +506,7 @@ def _cut(text: str, longest: int = 240) -> str:
     return text if len(text) <= longest else f"{text[: longest - 1]}…"
 
 
-def _drawable(label: str, number: int) -> str:
+def drawable(label: str, number: int) -> str:
     """Return a label for a figure: a number where matplotlib's font lacks its letters."""
     if any(ord(letter) >= 0x590 for letter in label):
         return f"({number + 1})"

@@ -143,7 +143,7 @@ class Run:
         if progress:  # before hours of work
             print("\n".join(found.notes))
         inputs = {"model": model, "options": options, "project": _identity(found)}
-        stages = len(candidates.yardsticks(found)) + len(wanted) + 5
+        stages = len(candidates.yardsticks(found)) + len(wanted) + 6
         bar = tqdm(total=stages, unit="stage", disable=not progress)
         key = runcache.cache_key("capstone", inputs)
         return cls(found, options, wanted, folder, bar, settings.seed()), key
@@ -168,11 +168,13 @@ class Run:
         chosen = candidates.choose({name: scores[name].estimate for name in self.wanted})
         if self.options.method != "auto":
             chosen = self.wanted[-1]
-        tests, panels = self._tests(chosen, judged)
+        prompt = candidates.best_prompt({name: scores[name].estimate for name in scores})
+        tests, panels = self._tests(chosen, prompt, judged)
         yardsticks = reversed(candidates.yardsticks(self.project))  # of equals the less trivial
         return {
             "chosen": chosen,
             "best_yardstick": max(yardsticks, key=lambda name: scores[name].estimate),
+            "best_prompt": prompt,
             "validation": judged,
             "validation_scores": scores,
             "test": tests,
@@ -244,20 +246,21 @@ class Run:
         model, tokenizer = load(self.options.model)
         return model, tokenizer, self.recipes(name, model, tokenizer)[judged[name]["recipe"]]
 
-    def _tests(self, chosen: str, judged: Mapping) -> tuple[dict, dict]:
+    def _tests(self, chosen: str, prompt: str, judged: Mapping) -> tuple[dict, dict]:
         """Return answers to the test rows, and ability panels where weights were changed.
 
-        Of the chosen method, and of what was fixed before: yardsticks and the prompt.
+        Of the chosen method and what it has to beat: the yardsticks, the prompt without examples,
+        and the best prompt.
         """
         rows, panels = list(self.project.splits["test"]), {}
         tests = {
             name: {"answers": answer(self.project, rows)}
             for name, answer in candidates.yardsticks(self.project).items()
         }
-        for name in dict.fromkeys(("zero-shot", chosen)):
+        for name in dict.fromkeys(("zero-shot", prompt, chosen)):
             ask, measure = self._asking(name, judged, rows)
             tests[name] = self.stage(f"test of {name}", ask)
-            if chosen in candidates.TUNED:
+            if chosen in candidates.TUNED and name in ("zero-shot", chosen):
                 panels[name] = self.stage(f"abilities of {name}", measure)
         return tests, panels
 

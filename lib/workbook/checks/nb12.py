@@ -34,6 +34,10 @@ def check_contradictions(function) -> None:
         "Compare with the label that a text had the *first* time: the third row has that label.",
     )
     expect(
+        _numbers(call(function, ["a", "a", "a"], ["x", "y", "y"])) == [1, 2],
+        "Rows 1 and 2 both differ from the *first* label of this text: name both.",
+    )
+    expect(
         _numbers(call(function, ["a", "b"], ["x", "y"])) == [],
         "Different texts may have different labels: they are no contradiction.",
     )
@@ -65,11 +69,15 @@ def check_pick(function) -> None:
         call(function, {"a": 0.60, "b": 0.72, "c": 0.68}) == "b",
         "The best may stand anywhere: take the maximum of all scores.",
     )
+    expect(
+        call(function, {"a": 0.5, "b": 0.715, "c": 0.705, "d": 0.72}) == "b",
+        "Within 0.02 the *cheapest* counts, which stands first, not the lowest score.",
+    )
 
 
 @exercise("12.3", "How many test rows?")
 def check_needed_rows(function) -> None:
-    """Check a function (gain, share of rows answered differently) -> rows that a test needs."""
+    """Check a function (gain, share of rows that one method alone gets right) -> rows needed."""
     value = _number(call(function, 0.05, 0.3))  # 457.15 before rounding
     expect(round(value) != 457, "Round *up*: with 457 rows the interval still reaches 0.")
     expect(
@@ -79,10 +87,10 @@ def check_needed_rows(function) -> None:
     expect(round(value) not in (22, 23), "Divide by the *square* of the gain.")
     expect(round(value) != 119, "The factor 1.96, squared, is missing: it makes it 95 %.")
     expect(round(value) not in (233, 234), "Square 1.96 too: it stands before a root.")
-    expect(value == 458, "For a gain of 0.05 with 0.3 answered differently it takes 458 rows.")
+    expect(value == 458, "For a gain of 0.05 with 0.3 differing it takes 458 rows.")
     expect(
         _number(call(function, 0.2, 0.36)) == 31,
-        "For a gain of 0.2 with 0.36 answered differently it takes 31 rows.",
+        "For a gain of 0.2 with 0.36 differing it takes 31 rows.",
     )
     expect(
         _number(call(function, -0.05, 0.3)) == 458,
@@ -103,17 +111,16 @@ def check_bar(function) -> None:
     expect(value != 0.9, "That is the highest bar that does: look for the *lowest*.")
     expect(
         value != 0.4,
-        "At 0.4 all five answers are kept, and three of them are right: less than was wanted.",
+        "At 0.4 all five answers are kept, and three of them are right: less than was wanted. "
+        "An answer *at* the bar is kept: use `>=`, not `>`.",
     )
-    expect(
-        value != 0.7,
-        "At 0.7 two of three are right, less than 0.75. An answer *at* the bar is kept: use >=.",
-    )
+    expect(value != 0.7, "At 0.7 two of three are right, less than 0.75.")
     expect(value == 0.6, "At 0.6 three of four answers are right, and at 0.4 three of five.")
-    expect(
-        _number(call(function, [0.5, 0.5, 0.9], [0, 1, 1], 0.7)) == 0.9,
-        "Answers with the same chance go together: at 0.5 all three are kept.",
-    )
+    for tied in ([0, 1], [1, 0]):
+        expect(
+            _number(call(function, [0.5, 0.5, 0.9], [*tied, 1], 0.7)) == 0.9,
+            "Answers with the same chance go together: at 0.5 all three are kept.",
+        )
     expect(
         _number(call(function, [0.5, 0.6], [0, 0], 0.7)) > 1,
         'Where no bar does, return `float("inf")`: then a person answers every row.',
