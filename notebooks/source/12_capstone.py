@@ -468,21 +468,19 @@ for other in gains:
 print("differing 0.3:", {f"gain {gain}": counted(gain, 0.3) for gain in (0.2, 0.1, 0.05, 0.02)})
 
 # %% [markdown] literature=true claims=["measured['rows_for']['0.2'] < 40", "measured['rows_for']['0.02'] > 2800"]
-# Where the methods differ in 0.3 of the rows, a measured gain of 0.2 has an interval above 0 with fewer than
-# 40 rows; for 0.02 it takes more than 2,800. To *find* a true gain in four of five tests takes twice as
-# many (notebook 09; Card et al. 2020). So sixty rows can show large differences only.
+# Differing in 0.3 of the rows, a measured gain of 0.2 has an interval above 0 with fewer than 40 rows, one of
+# 0.02 with more than 2,800. To *find* a true gain four times in five takes twice as many (Card et al. 2020).
 
 # %% [markdown] slide="slide" minutes=4 literature=true
 # ## Let it say "I don't know"
 #
-# A model need not answer every row. Where it is not sure, a person can (Geifman & El-Yaniv 2017). How
-# sure it has to be is one more choice, so it is made on the validation rows.
+# Where it is not sure, a person can answer (Geifman & El-Yaniv 2017). How sure is chosen on validation rows.
 #
 # ### Exercise 12.4 — when to ask a person
 #
-# **Difficulty:** medium. **Importance:** medium. **Minutes:** 10. `chances` say how sure the
-# model was of each answer, `hits` whether it was right. Answers at or above a *bar* are kept. Return the
-# lowest chance which, as the bar, leaves at least the share `wanted` of the kept answers right.
+# **Difficulty:** medium. **Importance:** medium. **Minutes:** 10. `chances` say how sure the model was of each
+# answer, `hits` whether it was right. Answers at or above a *bar* are kept. Return the lowest chance which,
+# as the bar, leaves at least the share `wanted` of the kept answers right.
 
 # %% [markdown] slide="notes" literature=true
 # The chance is the probability of the chosen label among the labels. It need not be honest: a model that
@@ -841,11 +839,10 @@ print(at_work)
 is_same_at_work = at_work == [each["answer"] for each in theirs]
 
 # %% [markdown] literature=true claims=["measured['is_same_at_work'] == 1"]
-# The same answers. To share it: `hf auth login`, then `hf upload you/departments FOLDER . --private`, which
-# uploads the whole folder with its card; look first at what is in it (`results.json` holds your labels and
-# the answers to the test rows). `model.push_to_hub` uploads the model alone. Ask first whether the rows may
-# leave the house, what the base model's licence says, and whether an answer could repeat a private row, as
-# was shown for GPT-2 (Carlini et al. 2020).
+# The same answers. To share it: `hf upload you/departments FOLDER . --private` takes the whole folder with its
+# card (`results.json` too, with your labels), `model.push_to_hub` the model alone. First ask whether the rows
+# may leave the house, what the base model's licence says, and whether an answer could repeat a private row,
+# as was shown for GPT-2 (Carlini et al. 2020).
 
 # %% [markdown] slide="slide" minutes=3
 # ## What we cannot say
