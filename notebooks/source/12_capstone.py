@@ -18,8 +18,8 @@
 # - save a model so that plain `transformers` gives the same answers, and chat with it,
 # - write a model card and a report, and judge a project by a rubric.
 #
-# **Minutes:** 110 to study (of which 34 on exercises), 86 as a talk; the cells need about five on two idle
-# cores the first time, and less than a minute after that. **Prerequisites:** notebooks
+# **Minutes:** 110 to study (of which 34 on exercises), 86 as a talk; the cells need about ten on one slow
+# core the first time, and less than two after that. **Prerequisites:** notebooks
 # [03](03_single_task_tuning.ipynb), [04](04_catastrophic_forgetting.ipynb) and [07](07_lora.ipynb).
 
 # %%
@@ -468,19 +468,19 @@ for other in gains:
 print("differing 0.3:", {f"gain {gain}": counted(gain, 0.3) for gain in (0.2, 0.1, 0.05, 0.02)})
 
 # %% [markdown] literature=true claims=["measured['rows_for']['0.2'] < 40", "measured['rows_for']['0.02'] > 2800"]
-# Differing in 0.3 of the rows, a measured gain of 0.2 has an interval above 0 with fewer than 40 rows, one of
-# 0.02 with more than 2,800. To *find* a true gain four times in five takes twice as many (Card et al. 2020).
+# With 0.3 differing, a measured gain of 0.2 takes fewer than 40 rows, one of 0.02 more than 2,800. To *find* a
+# true gain in four of five tests takes twice as many (Card et al. 2020).
 
 # %% [markdown] slide="slide" minutes=4 literature=true
 # ## Let it say "I don't know"
 #
-# Where it is not sure, a person can answer (Geifman & El-Yaniv 2017). How sure is chosen on validation rows.
+# Where it is not sure, a person can answer (Geifman & El-Yaniv 2017).
 #
 # ### Exercise 12.4 — when to ask a person
 #
 # **Difficulty:** medium. **Importance:** medium. **Minutes:** 10. `chances` say how sure the model was of each
-# answer, `hits` whether it was right. Answers at or above a *bar* are kept. Return the lowest chance which,
-# as the bar, leaves at least the share `wanted` of the kept answers right.
+# answer, `hits` whether it was right. Answers at or above a *bar* are kept. Return the lowest chance that, as the
+# bar, leaves at least the share `wanted` right.
 
 # %% [markdown] slide="notes" literature=true
 # The chance is the probability of the chosen label among the labels. It need not be honest: a model that
