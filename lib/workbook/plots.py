@@ -350,22 +350,28 @@ def _korean_font() -> str | None:
     return next((name for name in KOREAN if name in known), None)
 
 
-def _translate(fig) -> None:
-    """Put the texts of a figure that the catalogue of phrases has into the reader's language.
-
-    Without a font for it they stay English, since missing letters are drawn as boxes.
-    """
+def _catalogue() -> dict[str, str]:
+    """Return the phrases in the reader's language, none without a font: it would draw boxes."""
     language = settings.language()
-    if language == "en" or not (font := _korean_font()):
+    return translation.phrases(language) if language != "en" and _korean_font() else {}
+
+
+def wording(text: str) -> str:
+    """Return a text of a figure in the reader's language, where it has one and a font for it."""
+    return _catalogue().get(text, text)
+
+
+def _translate(fig) -> None:
+    """Put the texts of a figure that the catalogue has into the reader's language."""
+    if not (known := _catalogue()):
         return
-    known = translation.phrases(language)
     for axis in (axis for ax in fig.axes for axis in (ax.xaxis, ax.yaxis)):
         labels = [label.get_text() for label in axis.get_ticklabels()]
         if not known.keys().isdisjoint(labels):  # a text set on the label itself would not last
             axis.set_ticks(axis.get_ticklocs(), [known.get(text, text) for text in labels])
     for text in fig.findobj(Text):
         text.set_text(known.get(text.get_text(), text.get_text()))
-        text.set_fontfamily([*text.get_fontfamily(), font])
+        text.set_fontfamily([*text.get_fontfamily(), _korean_font()])
 
 
 def _image(fig):

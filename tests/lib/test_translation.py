@@ -383,6 +383,13 @@ def test_a_figure_is_korean_where_there_is_a_font(in_korean, monkeypatch):
     assert {"other", "mine", *(phrases[key] for key in keys)} <= found and not found & {*keys}
 
 
+def test_the_map_is_korean_where_there_is_a_font(in_korean, monkeypatch):
+    for font, title in (("DejaVu Sans", "여기서 시작"), (None, "Start here")):
+        monkeypatch.setattr(plots, "_korean_font", lambda font=font: font)
+        texts = [text.get_text().split("\n", 1)[-1] for text in course.draw_map().findobj(Text)]
+        assert title in texts
+
+
 @pytest.mark.parametrize(("language", "font"), [("ko", None), ("en", "DejaVu Sans")])
 def test_a_figure_is_english_otherwise_and_never_has_boxes(language, font, monkeypatch):
     monkeypatch.setenv("WORKBOOK_LANGUAGE", language)
