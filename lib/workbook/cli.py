@@ -236,13 +236,23 @@ def site(
 
 
 @app.command()
-def translate(numbers: Some, language: InLanguage = Language.ko) -> None:
+def translate(
+    numbers: Some,
+    checks: Annotated[
+        bool, typer.Option("--checks", help="What checks and quiz say, in place of the page.")
+    ] = False,
+    language: InLanguage = Language.ko,
+) -> None:
     """Print the records that a translation lacks, or holds for an English that has changed."""
     from . import translation
-    from .authoring import build
+    from .authoring import build, teaching
 
     for source in sources(numbers):
-        print(translation.skeleton(build.texts(source), translation.path(source, language)))
+        number, file = source.stem[:2], translation.path(source, language)
+        if checks:
+            file = translation.folder(language) / "checks" / f"{number}.yaml"
+        texts = teaching.texts(number) if checks else build.texts(source)
+        print(translation.skeleton(texts, file))
 
 
 @app.command()

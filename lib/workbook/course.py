@@ -141,7 +141,9 @@ def _draw_box(ax, chapter: Chapter, place: tuple[int, int]) -> None:
     (x, y), shape = place, "round,pad=0,rounding_size=0.08"
     look = {"fc": fill, "ec": blue, "lw": 2, "ls": line}
     ax.add_patch(FancyBboxPatch((x - 0.42, y - 0.3), 0.84, 0.6, boxstyle=shape, **look))
-    text = "\n".join([chapter.number, *textwrap.wrap(chapter.title, 14)])
+    title = plots.wording(chapter.title)
+    wide = 14 if title.isascii() else 7  # letters in a line
+    text = "\n".join([chapter.number, *textwrap.wrap(title, wide)])
     ax.text(x, y, text, ha="center", va="center", color=ink, fontsize=14)
 
 

@@ -13,6 +13,7 @@ import psutil
 import torch
 from IPython import InteractiveShell, get_ipython
 
+from . import settings, translation
 from .training import release_memory
 
 ELSEWHERE = (ModuleType, FunctionType, type, InteractiveShell)
@@ -37,7 +38,9 @@ def free_notebook() -> None:
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     after = resident_gb()
-    print(f"{max(before - after, 0):.1f} GB given back, {after:.1f} GB still in use.")
+    phrase = "{back:.1f} GB given back, {left:.1f} GB still in use."
+    told = translation.say(phrase, settings.language())
+    print(told.format(back=max(before - after, 0), left=after))
 
 
 def is_large(value, least: int = 1_000_000) -> bool:

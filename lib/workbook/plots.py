@@ -1,6 +1,7 @@
 """Figures legible on a projector: each function takes plain data and returns a Figure."""
 
 import base64
+import functools
 import html
 import io
 import time
@@ -11,11 +12,13 @@ import numpy as np
 import pandas as pd
 from adjustText import adjust_text
 from IPython.display import HTML, display
-from matplotlib import patheffects
+from matplotlib import font_manager, patheffects
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from matplotlib.ticker import NullLocator
 from PIL import Image
 
+from . import settings, translation
 from .errors import WorkbookError
 
 # The colour-blind safe palette of Okabe & Ito (2008).
@@ -46,6 +49,13 @@ STYLE = {
     "legend.frameon": False,
     "lines.linewidth": 2.5,
 }
+
+
+# Korean fonts of the usual systems; the last has Hangul too, and is what a collection is found by.
+KOREAN = (
+    "Noto Sans CJK KR", "Noto Sans KR", "NanumGothic", "Malgun Gothic", "Apple SD Gothic Neo",
+    "AppleGothic", "Pretendard", "UnDotum", "Noto Sans CJK JP",
+)  # fmt: skip
 
 
 def style() -> None:
@@ -333,7 +343,39 @@ def _token(token, look):
     return f'<span style="{css}; margin: 1px; padding: 2px 0" title="{title}">{text}</span>'
 
 
+@functools.cache
+def _korean_font() -> str | None:
+    """Return a font with Hangul that this machine has, or None."""
+    known = set(font_manager.get_font_names())
+    return next((name for name in KOREAN if name in known), None)
+
+
+def _catalogue() -> dict[str, str]:
+    """Return the phrases in the reader's language, none without a font: it would draw boxes."""
+    language = settings.language()
+    return translation.phrases(language) if language != "en" and _korean_font() else {}
+
+
+def wording(text: str) -> str:
+    """Return a text of a figure in the reader's language, where it has one and a font for it."""
+    return _catalogue().get(text, text)
+
+
+def _translate(fig) -> None:
+    """Put the texts of a figure that the catalogue has into the reader's language."""
+    if not (known := _catalogue()):
+        return
+    for axis in (axis for ax in fig.axes for axis in (ax.xaxis, ax.yaxis)):
+        labels = [label.get_text() for label in axis.get_ticklabels()]
+        if not known.keys().isdisjoint(labels):  # a text set on the label itself would not last
+            axis.set_ticks(axis.get_ticklocs(), [known.get(text, text) for text in labels])
+    for text in fig.findobj(Text):
+        text.set_text(known.get(text.get_text(), text.get_text()))
+        text.set_fontfamily([*text.get_fontfamily(), _korean_font()])
+
+
 def _image(fig):
+    _translate(fig)
     buffer = io.BytesIO()
     fig.savefig(buffer, format="png")
     plt.close(fig)

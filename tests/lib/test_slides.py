@@ -354,6 +354,13 @@ def test_a_long_paragraph_is_cut_at_sentences_into_equal_parts():
     assert all(pieces.words(piece) <= pieces.PART_WORDS for piece in (first, second))
 
 
+def test_a_korean_paragraph_is_cut_at_sentences_too():
+    first, second = cut(
+        prose(7 * "한국어로 쓴 문장도 끝나는 곳에서 둘로 나누어야 슬라이드에 들어갑니다. ")
+    )
+    assert first.source.count("니다.") == 4 and second.source.startswith("한국어로")
+
+
 @pytest.mark.parametrize("mark", ["`a. B`", "$a. B$", "**a. B**", "[a. B](c.ipynb)"])
 def test_no_sentence_ends_inside_code_formulas_or_bold_text(mark):
     text = f"{5 * SENTENCE}See {mark} there. {3 * SENTENCE}"

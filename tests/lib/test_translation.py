@@ -1,5 +1,6 @@
 """The Korean edition says what the English one says, in the glossary's words, never an old one."""
 
+import ast
 import functools
 import re
 from collections import Counter
@@ -7,24 +8,32 @@ from collections import Counter
 import pytest
 import yaml
 from bs4 import BeautifulSoup
+from matplotlib.text import Text
 from nbformat.v4 import new_output
 from typer.testing import CliRunner
 
-from workbook import cli, course, glossary, settings, translation, workspace
-from workbook.authoring import build, html
+from workbook import checks, cli, course, glossary, plots, settings, translation, workspace
+from workbook.authoring import build, html, teaching
+from workbook.checks import quizzes, record, report
 from workbook.errors import WorkbookError
 
+SOURCES = {source.stem[:2]: source for source in build.sources()}
 KOREAN = [source for source in build.sources() if translation.path(source, "ko").exists()]
 NUMBER_WORDS = {
     **{word: str(number) for number, word in enumerate(
         "zero one two three four five six seven eight nine ten eleven twelve".split()
     )},
+    "fourteen": "14", "sixteen": "16", "thirty": "30", "forty": "40",
     "half an hour": "30", "a minute": "1", "hundredth": "100", "thousand": "1000",
+    "a third": "3 1", "a quarter": "4 1", "a tenth": "10 1",
+    "a gigabyte": "1", "half a gigabyte": "0.5", "seven billion": "70",
 }  # fmt: skip
+BILLIONS = re.compile(r"(\d+)(?= (?:or \d+ )?billion)")  # Korean counts in hundred millions
 CODE = re.compile(r"^```.*?^```|`[^`]+`", re.DOTALL | re.MULTILINE)
-PARTICLE = re.compile(r"`[^`]+`(?:은|는|이|가|을|를|과|와|으로|로)(?![가-힣])")
+PARTICLE = re.compile(r"(?:`[^`]+`|\{\w[^{}]*\})(?:은|는|이|가|을|를|과|와|으로|로)(?![가-힣])")
 KEPT = {
     "code": CODE,
+    "values": re.compile(r"(?<!\{)\{\w[^{}]*\}(?!\})"),
     "formulas": re.compile(r"\$[^$]+\$"),
     "links": re.compile(r"""(?:\]\(|(?:src|href)=")([^)\s"#]*)"""),
     "tags": re.compile(r"</?[a-z]+\b"),
@@ -47,17 +56,20 @@ def _changed(english, korean):
         old, new = (Counter(pattern.findall(text)) for text in (english, korean))
         if old != new:
             yield f"{name}: {sorted((old - new) | (new - old))}"
-    shown = html.markdown(CODE.sub("", korean), html.Renderer(escape=False))
+    shown = BeautifulSoup(html.markdown(korean, html.Renderer(escape=False)), "html.parser")
+    for code in shown.find_all("code"):
+        code.extract()
     if found := PARTICLE.findall(korean):
-        yield f"particles: {found} after code, whose sound is unclear: put a word between"
-    if "*" in BeautifulSoup(shown, "html.parser").get_text():
+        yield f"particles: {found} after code or a value: put a word between, its sound is unclear"
+    if "*" in shown.get_text():
         yield "emphasis: a * is shown; put a space or a bracket elsewhere"
 
 
 def _numbers(english, korean):
+    english = BILLIONS.sub(r"\g<1>0", " ".join(english.split()))
     old, new = (Counter(_digits(CODE.sub("", text))) for text in (english, korean))
     spelled = Counter(
-        digits for words, digits in NUMBER_WORDS.items()
+        number for words, digits in NUMBER_WORDS.items() for number in digits.split()
         for _ in re.findall(rf"\b{words}", english, re.IGNORECASE)
     )  # fmt: skip
     if old - new or new - old - spelled:
@@ -88,6 +100,11 @@ def english_terms():
         ("It rose by 0.5.", "올랐습니다.", "numbers: lost ['0.5']"),
         ("It rose by .05 in 3 runs.", "실행 3번에서 .5 올랐습니다.", "numbers: lost ['05']"),
         ("It rose.", "2배로 올랐습니다.", "numbers: lost [], added ['2']"),
+        (
+            "It has 7 billion weights.",
+            "가중치가 7억 개입니다.",
+            "numbers: lost ['70'], added ['7']",
+        ),
         ("Call `fit`.", "`맞추기`를 부릅니다.", "code"),
         ("See [01](01_a.ipynb).", "[01](02_b.ipynb) 참고.", "links"),
         ("Here is $x^2$.", "$x^3$입니다.", "formulas"),
@@ -97,6 +114,8 @@ def english_terms():
         ("- a\n- b", "- 가와 나", "items"),
         ("It is **so (very)** good.", "**참(매우)**은 좋습니다.", "emphasis"),
         ("Use `fit`.", "`fit`을 씁니다.", "particles"),
+        ("You took {name!r}.", "{name!r}을 골랐어요.", "particles"),
+        ("You took {rows}.", "골랐어요.", "values"),
         ("A soft prompt learns.", "부드러운 프롬프트를 배웁니다.", "terms: soft prompt"),
         ("All tokens.", "모든 낱말.", "terms: token"),
     ],
@@ -110,6 +129,7 @@ def test_what_is_lost_is_found(english, korean, fault):
     [
         ("It takes one minute, or half an hour.", "1분이나 30분이 걸립니다."),
         ("It takes three minutes.", "세 분이 걸립니다."),
+        ("A third of 7 or 70 billion.", "70억이나 700억의 3분의 1입니다."),
         ("Soft prompts, `token`.", "소프트 프롬프트, `token`."),
         ("[Next](02_b.ipynb#Part) and **5 %**.", "[다음](02_b.ipynb#부분), **5 %**."),
     ],
@@ -155,7 +175,7 @@ def test_records_of_a_notebook_lose_nothing(source):
 
 def without_english(text: str, chapter: str) -> list[str]:
     """Return the terms of a chapter whose first place in its text lacks the English in brackets."""
-    found = []
+    text, found = " ".join(text.split()), []
     for term in glossary.load("en"):
         places = [text.find(name) for name in glossary.names(term.korean) if name in text]
         if term.chapter == chapter and places:
@@ -180,20 +200,200 @@ def test_every_meaning_of_the_glossary_is_translated():
     rows = yaml.safe_load((settings.repo_root() / "data" / "glossary.yaml").read_text("utf-8"))
     found = pairs([row["meaning"] for row in rows], glossary.file("ko"))
     assert not list(filter(None, (state(*pair) for pair in found)))
-    for text, record in found:
-        assert [f for f in faults(text, record.korean) if f.startswith(("numbers", "code"))] == []
-        assert re.search(r"[가-힣]", record.korean) and not record.korean.endswith("다.")
+    for text, kept in found:
+        assert [f for f in faults(text, kept.korean) if f.startswith(("numbers", "code"))] == []
+        assert re.search(r"[가-힣]", kept.korean) and not kept.korean.endswith("다.")
 
 
 def test_phrases_are_those_that_the_pages_use():
-    authoring = settings.repo_root() / "lib" / "workbook"
-    files = [*authoring.rglob("*.py"), *(authoring / "authoring").rglob("*.j2")]
-    text = "".join(path.read_text("utf-8") for path in files)
+    library = settings.repo_root() / "lib" / "workbook"
+    trees = [ast.parse(path.read_text("utf-8")) for path in library.rglob("*.py")]
+    pages = [ast.parse(path.read_text("utf-8")) for path in build.sources()]  # their figures
+    templates = "".join(p.read_text("utf-8") for p in (library / "authoring").rglob("*.j2"))
+    said = set(re.findall(r'\bsay\(\s*"([^"]+)"', templates)).union(*map(spoken, trees))
+    used = said.union(*map(words, [*trees, *pages]))
     chapters = {words for chapter in course.CHAPTERS for words in chapter[1:]}
-    for phrase in translation.phrases("ko").keys() - chapters:
-        assert f'"{phrase}"' in text, f"nothing says {phrase!r} any more"
-    said = set(re.findall(r'\bsay\(\s*"([^"]+)"', text))
-    assert said | chapters <= translation.phrases("ko").keys()
+    phrases = translation.phrases("ko").keys()
+    assert phrases <= used | chapters, "nothing says these any more"
+    assert said | chapters <= phrases
+
+
+def words(tree) -> set[str]:
+    """Return the strings and the names in Python code: parts of a figure are fields of a tuple."""
+    found = [getattr(node, "value", getattr(node, "id", None)) for node in ast.walk(tree)]
+    return {text for text in found if isinstance(text, str)}
+
+
+def spoken(tree) -> set[str]:
+    """Return the phrases that Python code hands to `say`."""
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and node.args]
+    named = [c for c in calls if "say" in (getattr(c.func, "id", ""), getattr(c.func, "attr", ""))]
+    return {c.args[0].value for c in named if isinstance(c.args[0], ast.Constant)}
+
+
+def test_phrases_keep_their_values():
+    for phrase, korean in translation.phrases("ko").items():
+        wrong = [f for f in faults(phrase, korean) if f.startswith(("values", "code", "particles"))]
+        assert wrong == [], phrase
+
+
+# ------------------------------------------------------------------------- checks and quizzes
+
+
+def told_pairs(number):
+    return pairs(teaching.texts(number), report.records_dir("ko") / f"{number}.yaml")
+
+
+@pytest.mark.parametrize("number", SOURCES)
+def test_what_checks_and_quiz_say_has_a_fresh_record(number):
+    is_due = SOURCES[number] in KOREAN
+    found = [state(*pair) for pair in told_pairs(number) if is_due or pair[1] is not None]
+    assert not list(filter(None, found)), f"`workbook translate {number} --checks` prints them"
+
+
+def test_records_of_checks_belong_to_a_notebook():
+    assert {path.stem for path in report.records_dir("ko").glob("*")} <= SOURCES.keys()
+
+
+@pytest.mark.parametrize("number", SOURCES)
+def test_records_of_checks_and_quiz_lose_nothing(number):
+    wrong = {r.korean[:40]: f for t, r in told_pairs(number) if t and r
+             and (f := faults(t, r.korean, r.free))}  # fmt: skip
+    assert wrong == {}
+
+
+@pytest.mark.parametrize("source", KOREAN, ids=lambda path: path.stem)
+def test_messages_of_a_korean_notebook_can_be_looked_up(source):
+    """An f-string is another text each time: the values go by name instead."""
+    path = teaching.CHECKS / f"nb{source.stem[:2]}.py"
+    tree = ast.parse(path.read_text("utf-8") if path.exists() else "")
+    calls = [c for c in ast.walk(tree) if getattr(getattr(c, "func", 0), "id", "") == "expect"]
+    assert [ast.unparse(c) for c in calls if not isinstance(c.args[1], ast.Constant)] == []
+
+
+PLAIN, SPOKEN = re.compile(r"니다\."), re.compile(r"요\.")
+
+
+@pytest.mark.parametrize("source", KOREAN, ids=lambda path: path.stem)
+def test_pages_and_quizzes_are_plain_and_hints_and_checks_are_spoken(source):
+    number = source.stem[:2]
+    page = [r.korean for r in translation.records(translation.path(source, "ko"))]
+    hints = [text for text in page if text.startswith("<details><summary>힌트")]
+    titles = {title for title, _ in teaching.mistakes().values()}
+    messages = {m for _, found in teaching.mistakes().values() for m in found}
+    told = [(text, r.korean) for text, r in told_pairs(number) if text not in titles]
+    spoken_ones = [*hints, *(korean for text, korean in told if text in messages)]
+    plain_ones = [text for text in page if text not in hints]
+    plain_ones += [korean for text, korean in told if text not in messages]
+    assert [text for text in spoken_ones if PLAIN.search(text)] == []
+    assert [text for text in plain_ones if SPOKEN.search(text)] == []
+
+
+@pytest.fixture
+def in_korean(monkeypatch):
+    monkeypatch.setenv("WORKBOOK_LANGUAGE", "ko")
+
+
+@pytest.fixture
+def shown(monkeypatch):
+    found = []
+    for module in (report, quizzes, record):
+        monkeypatch.setattr(module, "display", lambda data, raw: found.append(data["text/plain"]))
+    return found
+
+
+def test_a_check_speaks_korean_whatever_the_answer(in_korean, shown):
+    def wrong(frozen, learning, precision):
+        return 4 * (frozen + learning)
+
+    def broken(frozen, learning, precision):
+        return learning / 0
+
+    def empty(frozen, learning, precision):
+        len([frozen])
+
+    def waiting(frozen, learning, precision): ...
+
+    for answer in (wrong, broken, empty, waiting, ..., lambda *_: "much"):
+        assert not checks.nb11.check_tuning_bytes(answer)
+    for text in shown:
+        head, message = text.split("\n", 1)
+        assert "연습 문제 11.1" in head and "Exercise" not in head
+        assert re.search(r"요\.|오류가 난 줄: ", message) and "the" not in message.split()
+
+
+def test_values_stand_in_the_korean_of_a_check(in_korean, shown):
+    checks.nb11.check_choose(lambda plan, wanted, devices: ("recomputing", 7, 3))
+    assert "7" in shown[0] and re.search("[가-힣]", shown[0].splitlines()[1])
+
+
+def test_a_notebook_without_korean_checks_speaks_english(in_korean, shown):
+    checks.nb03.check_cross_entropy(lambda logits, target: -1.0)
+    assert "The loss is negative" in shown[0] and "연습 문제 3.1" in shown[0]
+
+
+def test_a_quiz_is_korean_or_english_with_the_same_answers(in_korean, shown, capsys):
+    checks.quiz("11")
+    checks.quiz("11", " ".join("a" * len(checks.questions("11"))))
+    assert f"{len(checks.questions('11'))}문제 가운데" in capsys.readouterr().out
+    assert (
+        re.search(r"^1\. .*[가-힣]", shown[0])
+        and 'lang="ko"' in quizzes.rendered("11")["text/html"]
+    )
+    assert quizzes.rendered("11", "en")["text/plain"].startswith("1. All weights of a 7B")
+    assert checks.questions("03")[0].text in quizzes.rendered("03")["text/plain"]
+    with pytest.raises(WorkbookError, match="모두 답하세요"):
+        checks.quiz("11", "a")
+
+
+def test_progress_and_its_record_are_korean(in_korean, shown, tmp_path, capsys):
+    report._remember(report.Result("11.1", "passed", ""))
+    report.remember_quiz("11", 4, 6)
+    checks.table()
+    assert "11 규모 키우기  1/5  4/6  6/39" in shown[0]
+    checks.yours(len, max)
+    assert "이 셀은 라이브러리의 `max` 함수" in capsys.readouterr().out
+    text = checks.write_record("김", tmp_path / "completion.html").read_text("utf-8")
+    assert '<html lang="ko">' in text and "<b>김</b> 님이" in text and "passed" not in text
+
+
+def test_the_quiz_of_the_korean_edition_is_korean():
+    made = build.with_outputs(SOURCES["11"], "ko")
+    [quiz] = [cell for cell in made.cells if cell.source.startswith("checks.quiz(")]
+    assert quiz.outputs[0].data == quizzes.rendered("11", "ko")
+
+
+# ----------------------------------------------------------------------------- the figures
+
+
+def drawn(monkeypatch, font):
+    """Return the texts of a figure after it was made into a picture, with or without a font."""
+    monkeypatch.setattr(plots, "_korean_font", lambda: font)
+    parts = {"full, fp32": {"weights": 1.0, "other": 1.0}, "mine": {"weights": 2.0}}
+    figure = plots.stacked(parts, xlabel="GB at the fullest moment (bars: planned)")
+    plots.as_html(figure, alt="Two bars of two parts each.")
+    return {text.get_text() for text in figure.findobj(Text)}
+
+
+@pytest.mark.filterwarnings("ignore:Glyph")  # this font has no Hangul, and any may be missing here
+def test_a_figure_is_korean_where_there_is_a_font(in_korean, monkeypatch):
+    phrases = translation.phrases("ko")
+    found = drawn(monkeypatch, "DejaVu Sans")
+    keys = ["full, fp32", "weights", "GB at the fullest moment (bars: planned)"]
+    assert {"other", "mine", *(phrases[key] for key in keys)} <= found and not found & {*keys}
+
+
+def test_the_map_is_korean_where_there_is_a_font(in_korean, monkeypatch):
+    for font, title in (("DejaVu Sans", "여기서 시작"), (None, "Start here")):
+        monkeypatch.setattr(plots, "_korean_font", lambda font=font: font)
+        texts = [text.get_text().split("\n", 1)[-1] for text in course.draw_map().findobj(Text)]
+        assert title in texts
+
+
+@pytest.mark.parametrize(("language", "font"), [("ko", None), ("en", "DejaVu Sans")])
+def test_a_figure_is_english_otherwise_and_never_has_boxes(language, font, monkeypatch):
+    monkeypatch.setenv("WORKBOOK_LANGUAGE", language)
+    assert not re.search("[가-힣]", "".join(drawn(monkeypatch, font)))
 
 
 def test_a_phrase_without_translation_is_named():
@@ -351,6 +551,15 @@ def test_the_command_prints_what_is_to_be_translated(source):
     assert "# Speak louder." in printed
     [row] = yaml.safe_load(printed)
     assert row == {"english": translation.digest("Speak louder."), "korean": "말합니다.\n"}
+
+
+def test_the_command_prints_what_checks_say(source, monkeypatch):
+    monkeypatch.setattr(teaching, "texts", lambda number: [f"Number {number}.", "Mean {value}."])
+    file = report.records_dir("ko") / "01.yaml"
+    file.parent.mkdir()
+    file.write_text(f'- english: "{translation.digest("Number 01.")}"\n  korean: 1번.\n', "utf-8")
+    printed = CliRunner().invoke(cli.app, ["translate", "01", "--checks"]).output
+    assert printed.startswith("# Mean {value}.\n- english: ") and "Number" not in printed
 
 
 @pytest.mark.parametrize(

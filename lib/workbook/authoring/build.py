@@ -24,6 +24,7 @@ SOLUTION = re.compile(
 )
 # Links to other notebooks stay: both editions have them all side by side.
 LINK = re.compile(r"""(\]\(|(?:src|href)=")(?!#|/|\w+:|\d\d_\w+\.ipynb)""")
+QUIZ = re.compile(r'^checks\.quiz\("(\d\d)"\)', re.MULTILINE)
 PYTHON = {"display_name": "Python 3", "language": "python", "name": "python3"}
 
 
@@ -134,7 +135,7 @@ def build(selection=(), overwrite: bool = False, language: str = "en") -> list[P
     Raises WorkbookError, with nothing written, where somebody wrote into one of these files,
     unless `overwrite` says that this may be lost. Changed prose goes into the solved edition too
     where the code that was executed is the same; in another language it is made anew, with the
-    outputs of the English one.
+    outputs of the English one, but for the quiz, which is in that language.
     """
     paths = {output_path(source, "learner", language): source for source in sources(selection)}
     for path in paths:
@@ -155,6 +156,7 @@ def _renew_prose(source: Path, language: str) -> None:
             if cell.cell_type == "code":
                 old = next(executed)
                 cell.outputs, cell.execution_count = old.outputs, old.execution_count
+        _put_quiz(made.cells, language)
         write(made, output_path(source, "solved", language))
 
 
@@ -173,13 +175,28 @@ def executed(source: Path) -> nbformat.NotebookNode:
 
 
 def with_outputs(source: Path, language: str = "en") -> nbformat.NotebookNode:
-    """Return the learner edition with the outputs of the solved one, but for the exercises."""
+    """Return the learner edition with the outputs of the solved one, but for the exercises.
+
+    In another language its quiz is in that language.
+    """
     notebook = make(source, "learner", language)
     outputs = [cell.outputs for cell in executed(source).cells if cell.cell_type == "code"]
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     for cell, found in zip(code, outputs, strict=True):
         cell.outputs = [] if "exercise" in own(cell) else list(filter(_can_be_shown, found))
+    _put_quiz(code, language)
     return notebook
+
+
+def _put_quiz(cells, language: str) -> None:
+    """Put the quiz in another language in place of the English one among the outputs."""
+    asked = [(cell, QUIZ.search(cell.source)) for cell in cells if language != "en"]
+    for cell, number in asked:
+        for output in cell.get("outputs", []) if number else []:
+            if "<details" in output.get("data", {}).get("text/html", ""):
+                from ..checks import quizzes  # which takes seconds, as it imports torch
+
+                output.data = nbformat.from_dict(quizzes.rendered(number[1], language))
 
 
 def _can_be_shown(output) -> bool:

@@ -36,7 +36,8 @@ DRAWN = re.compile(r"<(?:img|svg)\b")
 FENCE = re.compile(r"^(`{3,}|~{3,}).*?^\1[ \t]*$", re.DOTALL | re.MULTILINE)
 DISPLAY = re.compile(r"^\$\$.*?\$\$[ \t]*$", re.DOTALL | re.MULTILINE)
 ITEM = re.compile(r"(?:[-*+]|\d+[.)]) ")
-SENTENCE = re.compile(r"(?<=[.!?:;])[ \n]+(?=[A-Z\"*`(\[])|(?<=[.!?][\")*`])[ \n]+(?=[A-Z\"*`(\[])")
+BEGIN = r"[ \n]+(?=[A-Z가-힣\"*`(\[])"
+SENTENCE = re.compile(rf"(?<=[.!?:;]){BEGIN}|(?<=[.!?][\")*`]){BEGIN}")
 PAIRED = re.compile(r"`[^`]*`|\$[^$]*\$|\*\*[^*]*\*\*|\[[^\]]*\]\([^)]*\)")
 
 

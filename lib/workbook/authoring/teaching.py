@@ -6,16 +6,22 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
+import yaml
+
 from .. import course, measurements, settings
 from ..errors import WorkbookError
 from ..files import atomic_path
 from . import build
 from .sources import sources
 
+CHECKS = Path(__file__).parents[1] / "checks"
 HEADER = re.compile(
     r"\*\*Minutes:?\*\*:? (\d+) to study \(of which (\d+) on exercises\), (\d+)\s+as a\s+talk"
 )
 MARKED = re.compile(r"(<!-- (\w+):start -->\n).*?(<!-- \2:end -->)", re.DOTALL)
+VALUE = re.compile(
+    r"(?<!\{)\{\w+[^{}]*\}(?!\})"
+)  # in a message, for what is known when it is shown
 HEADING = re.compile(r"^#{1,2} +(.+)$", re.MULTILINE)
 
 
@@ -210,7 +216,7 @@ def _at_home(session: Session) -> str:
 def mistakes() -> dict[str, tuple[str, list[str]]]:
     """Return for each exercise its title and the messages of its check, from shape to subtle."""
     found = {}
-    for path in sorted((Path(__file__).parents[1] / "checks").glob("nb[0-9][0-9].py")):
+    for path in sorted(CHECKS.glob("nb[0-9][0-9].py")):
         tree = ast.parse(path.read_text(encoding="utf-8"))
         functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
         for function in functions.values():
@@ -221,6 +227,23 @@ def mistakes() -> dict[str, tuple[str, list[str]]]:
     return found
 
 
+def texts(number: str) -> list[str]:
+    """Return what the checks and the quiz of a notebook say, each text once, for translation."""
+    told = [text for key, (title, messages) in mistakes().items() if _order(key)[0] == int(number)
+            for text in (title, *messages)]  # fmt: skip
+    file = CHECKS / "questions" / f"{number}.yaml"
+    rows = yaml.safe_load(file.read_text(encoding="utf-8")) if file.exists() else []
+    return list(dict.fromkeys([*told, *(text for row in rows for text in _leaves(row))]))
+
+
+def _leaves(value) -> list[str]:
+    """Return the texts of a question in their order, on one line each."""
+    if isinstance(value, str):
+        return [" ".join(value.split())]
+    inside = value.values() if isinstance(value, dict) else value
+    return [text for part in inside for text in _leaves(part)]
+
+
 def _messages(function, functions, seen=()) -> list[str]:
     """Return the messages of `expect` in a function and in those of its module that it calls."""
     texts = []
@@ -228,7 +251,7 @@ def _messages(function, functions, seen=()) -> list[str]:
         if not isinstance(node, ast.Call):
             continue
         name = getattr(node.func, "id", "")
-        if name == "expect" and len(node.args) == 2:
+        if name == "expect":
             texts += _texts(node.args[1])
         elif name in functions and name not in seen:
             texts += _messages(functions[name], functions, (*seen, name))
@@ -236,7 +259,7 @@ def _messages(function, functions, seen=()) -> list[str]:
 
 
 def _texts(node) -> list[str]:
-    """Return the text of a message, with … for what is known only when it is shown."""
+    """Return the text of a message, with … for what an f-string puts in."""
     if isinstance(node, ast.Constant):
         return [node.value]
     if isinstance(node, ast.JoinedStr):
@@ -248,7 +271,8 @@ def _texts(node) -> list[str]:
 def _mistakes_list() -> str:
     lines = []
     for number, (title, messages) in sorted(mistakes().items(), key=lambda item: _order(item[0])):
-        lines += [f"**{number} {title}**", "", *(f"- {message}" for message in messages), ""]
+        shown = (VALUE.sub("…", message) for message in messages)
+        lines += [f"**{number} {title}**", "", *(f"- {message}" for message in shown), ""]
     return "\n".join(lines)
 
 

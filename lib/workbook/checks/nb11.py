@@ -45,7 +45,6 @@ def check_accumulated(function) -> None:
     expect(np.ndim(value) == 0 or getattr(value, "ndim", 1) == 0, "Return one number, the loss.")
     expect(found is not None, "No gradient was left: call `backward()` for each batch.")
     total = sum(gradients)
-    told = "divide each batch's sum by the learned tokens of *all* batches."
     expect(
         not _near(found, gradients[-1] / sum(counts)) and not _near(found, gradients[-1]),
         "Only the last batch's gradient is left: clear gradients before the loop, not in it.",
@@ -55,13 +54,21 @@ def check_accumulated(function) -> None:
         "The second batch was computed before the first one's `backward()`, so both graphs were in "
         "memory at once: call it inside the loop.",
     )
-    expect(not _near(found, total), f"Those are the gradients of the sum: {told}")
+    expect(
+        not _near(found, total),
+        "Those are the gradients of the sum: divide each batch's sum by the learned tokens of "
+        "*all* batches.",
+    )
     means = sum(g / n for g, n in zip(gradients, counts, strict=True))
     expect(
         not _near(found, means) and not _near(found, means / len(counts)),
-        f"Each batch counts alike, though one has more tokens to learn: {told}",
+        "Each batch counts alike, though one has more tokens to learn: divide each batch's sum by "
+        "the learned tokens of *all* batches.",
     )
-    expect(_near(found, total / sum(counts)), f"The gradients are off: {told}")
+    expect(
+        _near(found, total / sum(counts)),
+        "The gradients are off: divide each batch's sum by the learned tokens of *all* batches.",
+    )
     expect(
         math.isclose(float(value), sum(losses) / sum(counts), rel_tol=1e-4),
         "The gradients are right, the loss is not: return the mean over all learned tokens.",
@@ -130,10 +137,15 @@ def check_own_part(function) -> None:
     )
     expect(
         sizes != [3, 3, 3, 1] and len(set(sizes)) == 1,
-        f"The parts have {sizes} numbers: fill the last with zeros, since devices exchange "
+        "The parts have {sizes} numbers: fill the last with zeros, since devices exchange "
         "parts of one length.",
+        sizes=sizes,
     )
-    expect(sizes == [3, 3, 3, 3], f"Ten numbers on four devices are three each, not {sizes[0]}.")
+    expect(
+        sizes == [3, 3, 3, 3],
+        "Ten numbers on four devices are three each, not {size}.",
+        size=sizes[0],
+    )
     joined = torch.cat(parts)
     expect(
         torch.equal(joined[:10], kept.flatten()),
@@ -161,11 +173,13 @@ def check_choose(function) -> None:
     name, rows, batches = answer
     expect(name != "full", "Of the first way not a single row fits: take the first that fits.")
     expect(name != "LoRA", "An earlier way fits too, with small batches: accumulate.")
-    expect(name == "recomputing", f"{name!r} is no way of the plan.")
-    expect(rows <= 3, f"At most three rows fit at once, and you take {rows}.")
+    expect(name == "recomputing", "{name!r} is no way of the plan.", name=name)
+    expect(rows <= 3, "At most three rows fit at once, and you take {rows}.", rows=rows)
     expect(
         rows * batches >= 16,
-        f"{batches} batches of {rows} rows are fewer than the 16 of a step: round up.",
+        "{batches} batches of {rows} rows are fewer than the 16 of a step: round up.",
+        batches=batches,
+        rows=rows,
     )
     expect((rows, batches) == (3, 6), "Three rows at once and six batches are enough for 16.")
     expect(

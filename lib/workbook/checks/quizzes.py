@@ -11,14 +11,12 @@ from pathlib import Path
 import yaml
 from IPython.display import display
 
+from .. import settings
 from ..errors import WorkbookError
-from .report import markup, remember_quiz
+from .report import markup, remember_quiz, say, told
 
 FOLDER = Path(__file__).with_name("questions")
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
-SEVERAL = "(More than one answer is right.)"
-OPEN = "Open an option to see whether it is right, and why."
-IN_TEXT = "In JupyterLab each option opens and says whether it is right, and why."
 
 
 @dataclass(frozen=True)
@@ -54,36 +52,46 @@ def _grade(notebook, answers):
     asked = questions(notebook)
     words = answers.lower().replace(",", " ").split()
     if len(words) != len(asked):
-        raise WorkbookError(
-            f"Answer all {len(asked)} questions of the quiz, each with the letters of its right "
-            f"options, the first being a: quiz({notebook!r}, {' '.join(['a'] * len(asked))!r})."
+        phrase = (
+            "Answer all {count} questions of the quiz, each with the letters of its right options, "
+            "the first being a: {example}."
         )
+        example = f"quiz({notebook!r}, {' '.join(['a'] * len(asked))!r})"
+        raise WorkbookError(say(phrase, count=len(asked), example=example))
     pairs = enumerate(zip(asked, words, strict=True), 1)
     wrong = [str(number) for number, (question, word) in pairs if not _is_right(question, word)]
     right = len(asked) - len(wrong)
     remember_quiz(notebook, right, len(asked))
-    again = f"; look again at {', '.join(wrong)}" if wrong else ""
-    print(f"{right} of {len(asked)} answered rightly{again}.")
+    phrase = "{right} of {count} answered rightly; look again at {wrong}."
+    phrase = phrase if wrong else "{right} of {count} answered rightly."
+    print(say(phrase, right=right, count=len(asked), wrong=", ".join(wrong)))
 
 
 def _is_right(question, word):
     letters = LETTERS[: len(question.options)]
     if not set(word) <= set(letters):
-        raise WorkbookError(
-            f"{word!r} is no answer to {question.text!r}: use {', '.join(letters)}."
-        )
+        phrase = "{word} is no answer to {question}: use {letters}."
+        asked = {"word": repr(word), "question": repr(told(question.text))}
+        raise WorkbookError(say(phrase, **asked, letters=", ".join(letters)))
     expected = {a for a, option in zip(letters, question.options, strict=True) if option.is_right}
     return set(word) == expected
 
 
-def rendered(notebook: str) -> dict[str, str]:
-    """Return the quiz of a notebook by MIME type; the plain text does not tell the answers."""
+def rendered(notebook: str, language: str | None = None) -> dict[str, str]:
+    """Return the quiz of a notebook by MIME type; the plain text does not tell the answers.
+
+    It is in the given language, or the reader's, and in English where it has no translation.
+    """
+    language = language or settings.language()
     asked = questions(notebook)
-    page = "".join(_html(number, question) for number, question in enumerate(asked, 1))
-    texts = [_plain(number, question) for number, question in enumerate(asked, 1)]
+    page = "".join(_html(number, question, language) for number, question in enumerate(asked, 1))
+    texts = [_plain(number, question, language) for number, question in enumerate(asked, 1)]
+    lead = say("Open an option to see whether it is right, and why.", language)
+    end = say("In JupyterLab each option opens and says whether it is right, and why.", language)
+    mark = "" if language == "en" else f' lang="{language}"'  # the outputs around it are English
     return {
-        "text/html": f"<div><p>{OPEN}</p>{page}</div>",
-        "text/plain": "\n\n".join([*texts, IN_TEXT]),
+        "text/html": f"<div{mark}><p>{lead}</p>{page}</div>",
+        "text/plain": "\n\n".join([*texts, end]),
     }
 
 
@@ -153,26 +161,29 @@ def _shuffled(options, place):
     return tuple(option for _, option in sorted(enumerate(options), key=key))
 
 
-def _html(number, question):
-    options = "".join(map(_details, question.options))
+def _html(number, question, language):
+    options = "".join(_details(option, language) for option in question.options)
+    asked = markup(_asked(question, language))
     # Without these styles, which some pages take away, it is as legible.
-    head = f'<p style="margin: 16px 0 4px"><b>{number}. {markup(_asked(question))}</b></p>'
-    return head + options
+    return f'<p style="margin: 16px 0 4px"><b>{number}. {asked}</b></p>{options}'
 
 
-def _details(option):
-    verdict = "✓ Right." if option.is_right else "✗ Wrong."
+def _details(option, language):
+    verdict = say("✓ Right." if option.is_right else "✗ Wrong.", language)
+    text, why = (markup(told(each, language)) for each in (option.text, option.why))
     return (
-        f'<details style="margin: 4px 0 4px 20px"><summary>{markup(option.text)}</summary>'
-        f'<p style="margin: 4px 0 8px 16px"><b>{verdict}</b> {markup(option.why)}</p></details>'
+        f'<details style="margin: 4px 0 4px 20px"><summary>{text}</summary>'
+        f'<p style="margin: 4px 0 8px 16px"><b>{verdict}</b> {why}</p></details>'
     )
 
 
-def _plain(number, question):
-    options = [f"   {a}) {o.text}" for a, o in zip(LETTERS, question.options, strict=False)]
-    return "\n".join([f"{number}. {_asked(question)}", *options])
+def _plain(number, question, language):
+    texts = [told(option.text, language) for option in question.options]
+    options = [f"   {a}) {text}" for a, text in zip(LETTERS, texts, strict=False)]
+    return "\n".join([f"{number}. {_asked(question, language)}", *options])
 
 
-def _asked(question):
+def _asked(question, language):
+    text = told(question.text, language)
     several = sum(option.is_right for option in question.options) > 1
-    return f"{question.text} {SEVERAL}" if several else question.text
+    return f"{text} {say('(More than one answer is right.)', language)}" if several else text

@@ -14,7 +14,7 @@ from ..files import atomic_path
 from . import report
 
 PAGE = """<!DOCTYPE html>
-<html lang="en">
+<html lang="{language}">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
@@ -28,13 +28,11 @@ th, td {{ padding: 4px 12px; border-bottom: 1px solid #767676; text-align: left;
 </head>
 <body>
 <h1>{title}</h1>
-<p><b>{name}</b> worked through the Instruction Fine-Tuning Workbook, version {version}.
-State of {date}: {summary}.</p>
+<p>{lead}</p>
 {table}
-<h2>Exercises whose check was passed</h2>
+<h2>{head}</h2>
 <ul>{solved}</ul>
-<p>This is no certificate. It repeats what the checks of the course noted on one machine, in a file
-that its owner can change; nobody watched, and nobody graded it.</p>
+<p>{end}</p>
 </body>
 </html>
 """
@@ -75,10 +73,12 @@ def summary(found: list[Chapter]) -> str:
     answered = sum(chapter.quiz != "–" for chapter in found)
     minutes = sum(chapter.minutes for chapter in found)
     whole = sum(sum(chapter.exercises.values()) for chapter in found)
-    return (
-        f"{passed} of {exercises} exercises passed, {answered} of {len(found)} quizzes answered, "
-        f"{minutes} of the {whole} minutes that the exercises are said to take"
-    )
+    return report.say(
+        "{passed} of {exercises} exercises passed, {answered} of {quizzes} quizzes answered, "
+        "{minutes} of the {whole} minutes that the exercises are said to take",
+        passed=passed, exercises=exercises, answered=answered, quizzes=len(found),
+        minutes=minutes, whole=whole,
+    )  # fmt: skip
 
 
 def table() -> None:
@@ -91,16 +91,21 @@ def table() -> None:
 
 
 def _cells(chapter: Chapter) -> tuple[str, ...]:
-    passed = f"{len(chapter.passed)} of {len(chapter.exercises)}"
-    minutes = f"{chapter.minutes} of {sum(chapter.exercises.values())}"
-    return f"{chapter.number} {chapter.title}", passed, chapter.quiz, minutes
+    passed = _share(len(chapter.passed), len(chapter.exercises))
+    minutes = _share(chapter.minutes, sum(chapter.exercises.values()))
+    quiz = _share(*chapter.quiz.split(" of ")) if " of " in chapter.quiz else chapter.quiz
+    return f"{chapter.number} {report.say(chapter.title)}", passed, quiz, minutes
+
+
+def _share(part, whole) -> str:
+    return report.say("{part} of {whole}", part=part, whole=whole)
 
 
 def _table(found: list[Chapter]) -> str:
     # JupyterLab sets the text of tables to the right.
     left = ' style="text-align: left"'
     names = ("notebook", "exercises passed", "quiz, answers right", "minutes of exercises")
-    head = "".join(f"<th{left}>{name}</th>" for name in names)
+    head = "".join(f"<th{left}>{report.say(name)}</th>" for name in names)
     rows = ("".join(f"<td{left}>{html.escape(c)}</td>" for c in _cells(one)) for one in found)
     return f"<table><tr>{head}</tr>{''.join(f'<tr>{row}</tr>' for row in rows)}</table>"
 
@@ -123,14 +128,28 @@ def write_record(name: str, path: Path | None = None) -> Path:
 
 
 def _page(name: str, found: list[Chapter]) -> str:
-    titles = report.titles()
+    titles = {number: report.told(title) for number, title in report.titles().items()}
     passed = [number for chapter in found for number in chapter.passed]
     return PAGE.format(
-        title="What I worked through",
-        name=html.escape(name.strip()),
+        language=settings.language(),
+        title=report.say("What I worked through"),
+        lead=_lead(f"<b>{html.escape(name.strip())}</b>", found),
+        table=_table(found),
+        head=report.say("Exercises whose check was passed"),
+        solved="".join(f"<li>{number} {html.escape(titles[number])}</li>" for number in passed),
+        end=report.say(
+            "This is no certificate. It repeats what the checks of the course noted on one "
+            "machine, in a file that its owner can change; nobody watched, and nobody graded it."
+        ),
+    )
+
+
+def _lead(name: str, found: list[Chapter]) -> str:
+    return report.say(
+        "{name} worked through the Instruction Fine-Tuning Workbook, version {version}. "
+        "State of {date}: {summary}.",
+        name=name,
         version=importlib.metadata.version("workbook"),
         date=datetime.date.today().isoformat(),
         summary=summary(found),
-        table=_table(found),
-        solved="".join(f"<li>{number} {html.escape(titles[number])}</li>" for number in passed),
     )

@@ -18,7 +18,7 @@ from pathlib import Path
 from filelock import FileLock
 from IPython.display import display
 
-from .. import settings
+from .. import settings, translation
 from ..errors import WorkbookError
 from ..files import atomic_path
 
@@ -26,7 +26,6 @@ TITLES: dict[str, str] = {}
 _passed: weakref.WeakSet = weakref.WeakSet()  # functions, of this session
 QUIZ = "quiz "
 MARKS = {"passed": "✓", "tried": "…", "not started": "○"}
-NOTES = {"passed": "", "tried": ": not there yet", "not started": ": not started"}
 # All that Python makes of a body that holds nothing but a docstring, `...` or `pass`.
 IDLE = {"RESUME", "NOP", "LOAD_CONST", "RETURN_CONST", "RETURN_VALUE"}
 COLORS = {"passed": "#009E73", "tried": "#E69F00", "not started": "#8C8C8C"}
@@ -55,28 +54,57 @@ class Result:
         """Show nothing: the check has displayed itself already."""
 
 
-def expect(condition, message: str) -> None:
-    """End the check with a message, which names the likely mistake, unless the condition holds."""
+def expect(condition, message: str, **values) -> None:
+    """End the check with a message, which names the likely mistake, unless the condition holds.
+
+    Values come by the names in the message's braces, so that it has a translation without them.
+    """
     if not condition:
-        raise NotThereYet(message)
+        raise NotThereYet(told(message, **values))
+
+
+def told(text: str, language: str | None = None, /, **values) -> str:
+    """Return a text of a check or a quiz in the reader's language, in English where it has none."""
+    known = _told(records_dir(language or settings.language()))
+    text = known.get(translation.digest(text), text)
+    return text.format(**values) if values else text
+
+
+@functools.cache
+def _told(folder: Path) -> dict[str, str]:
+    records = (record for file in folder.glob("*.yaml") for record in translation.records(file))
+    return {record.english: record.korean for record in records}
+
+
+def records_dir(language: str) -> Path:
+    """Return the folder with what checks and quizzes say in a language: NN.yaml a notebook."""
+    return translation.folder(language) / "checks"
+
+
+def say(phrase: str, language: str | None = None, /, **values) -> str:
+    """Return a phrase of the course in the reader's language, with the values put in its braces."""
+    return translation.say(phrase, language or settings.language()).format(**values)
 
 
 def call(function, *args, **kwargs):
     """Return what the reader's function returns; a stub, or a function without return, ends it."""
-    name = getattr(function, "__name__", "the exercise")
+    name = getattr(function, "__name__", "function")
     try:
         result = function(*args, **kwargs)
     except NotImplementedError as error:
-        raise NotStarted(f"`{name}`") from error
+        raise NotStarted(name) from error
     except Exception as error:
         raise NotThereYet(_blame(name, function, error)) from error
     if result is Ellipsis or (result is None and _is_stub(function)):
-        raise NotStarted(f"`{name}`")
-    expect(
-        result is not None,
-        f"`{name}` returns nothing here: end it with `return` and the result, in every branch of "
-        "an `if` as well.",
-    )
+        raise NotStarted(name)
+    if result is None:
+        raise NotThereYet(
+            say(
+                "`{name}` returns nothing here: end it with `return` and the result, in every "
+                "branch of an `if` as well.",
+                name=name,
+            )
+        )
     return result
 
 
@@ -109,12 +137,11 @@ def yours(function: Callable, otherwise: Callable) -> Callable:
     A line says which. What is kept, in the run cache or as a claim, never rests on it.
     """
     if isinstance(function, types.FunctionType) and function in _passed:
-        print(f"This cell uses your `{function.__name__}`.")
+        print(say("This cell uses your `{name}`.", name=function.__name__))
         return function
-    name = getattr(function, "__name__", "function")
-    print(
-        f"This cell uses the library's `{otherwise.__name__}`: `{name}` has not passed its check."
-    )
+    name, ours = getattr(function, "__name__", "function"), otherwise.__name__
+    phrase = "This cell uses the library's `{ours}`: `{name}` has not passed its check."
+    print(say(phrase, ours=ours, name=name))
     return otherwise
 
 
@@ -158,14 +185,17 @@ def _is_stub(function) -> bool:
 def _outcome(body, args, kwargs):
     try:
         if any(value is Ellipsis for value in args):
-            raise NotStarted("the cell above")
+            phrase = "Replace the ... in the cell above, run that cell, then this one."
+            return "not started", say(phrase)
         body(*args, **kwargs)
     except NotStarted as error:
-        return "not started", f"Replace the ... in {error}, run that cell, then this one."
+        phrase = "Replace the ... in `{name}`, run that cell, then this one."
+        return "not started", say(phrase, name=error)
     except NotThereYet as error:
         return "tried", str(error)
     except Exception as error:  # noqa: BLE001 - the reader sees a sentence, never a traceback
-        return "tried", f"The check could not work with the answer: {_sentence(error)}."
+        phrase = "The check could not work with the answer: {error}."
+        return "tried", say(phrase, error=_sentence(error))
     return "passed", ""
 
 
@@ -176,8 +206,12 @@ def _blame(name, function, error):
         for frame, line in traceback.walk_tb(error.__traceback__)
         if frame.f_globals is own
     ]
-    where = f" at the line `{linecache.getline(*places[-1]).strip()}`" if places else ""
-    return f"`{name}` stopped with {_sentence(error)}{where}."
+    error = _sentence(error)
+    if not places:
+        return say("`{name}` stopped with {error}.", name=name, error=error)
+    line = linecache.getline(*places[-1]).strip()
+    phrase = "`{name}` stopped with {error} at the line `{line}`."
+    return say(phrase, name=name, error=error, line=line)
 
 
 def _sentence(error):
@@ -186,8 +220,10 @@ def _sentence(error):
 
 
 def _show(result):
-    title = f"Exercise {result.exercise} {TITLES[result.exercise]}"
-    head = f"{MARKS[result.status]} {title}{NOTES[result.status]}"
+    title = told(TITLES[result.exercise])
+    head = f"{MARKS[result.status]} {say('Exercise')} {result.exercise} {title}"
+    if not result:
+        head += f": {say('not there yet' if result.status == 'tried' else 'not started')}"
     # Only the edge is coloured, so that the text is legible in dark and light themes.
     css = f"border-left: 6px solid {COLORS[result.status]}; padding: 4px 12px"
     block = f'<div style="{css}"><b>{markup(head)}</b><br>{markup(result.message)}</div>'
