@@ -50,12 +50,15 @@ class Ability:
     tokens: int = 0
 
     def rows(self, split: str, size: str) -> list[dict]:
-        """Return the items, spread over the kinds of questions; all there are, if fewer."""
-        pool = _pool(self.task, split)
+        """Return the items of a size, at smoke scale four of them."""
         wanted = self.live if size == "live" else self.recorded
-        wanted = settings.pick(smoke=min(4, wanted), default=wanted, full=wanted)
+        return self.drawn(split, settings.pick(smoke=min(4, wanted), default=wanted, full=wanted))
+
+    def drawn(self, split: str, n: int) -> list[dict]:
+        """Return n items, spread over the kinds of questions; all there are, if fewer."""
+        pool = _pool(self.task, split)
         spread = next((c for c in ("topic", "category") if c in pool.column_names), "label")
-        return list(tasks.draw(pool, min(wanted, len(pool)), balanced_by=spread))
+        return list(tasks.draw(pool, min(n, len(pool)), balanced_by=spread))
 
     def prompts(self, rows: Sequence[dict]) -> list[str]:
         """Return the prompts of the rows."""
@@ -193,17 +196,18 @@ class Grades:
 def grade(panel: Mapping) -> dict[str, Grades]:
     """Return the grades of each ability of a measured panel."""
     return {
-        name: _grades(ABILITIES[name], answers, panel["split"], panel["size"])
+        name: _grades(ABILITIES[name], answers, panel["split"])
         for name, answers in panel["answers"].items()
     }
 
 
-def _grades(ability: Ability, answers: Sequence, split: str, size: str) -> Grades:
+def _grades(ability: Ability, answers: Sequence, split: str) -> Grades:
     if ability.kind == "chosen":  # a tie counts against it
         answers = [float(right > max(wrong)) for right, *wrong in answers]
     if ability.kind != "written":
         return Grades(np.array(answers, float), np.array(answers, float))
-    rows, metric = ability.rows(split, size), load_task(ability.task).metric
+    # As many as were asked: a recorded panel is graded at every scale.
+    rows, metric = ability.drawn(split, len(answers)), load_task(ability.task).metric
     pairs = list(zip(answers, rows, strict=True))
     return Grades(
         np.array([grading.grade(metric, text.split("\n")[0], row) for text, row in pairs]),

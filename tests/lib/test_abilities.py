@@ -131,6 +131,15 @@ def test_written_answers_are_graded_against_their_own_rows(small, right):
         assert grades[name].words.tolist() == [len(text.split()) for text in answers[name]]
 
 
+def test_a_recorded_panel_is_graded_at_smoke_scale_too(small, monkeypatch):
+    gold = [row["answer"] for row in small["facts"].rows("test", "recorded")]
+    monkeypatch.setenv("WORKBOOK_SCALE", "smoke")
+    panel = {"split": "test", "size": "recorded", "answers": {"facts": gold}}
+    assert abilities.grade(panel)["facts"].strict.tolist() == [1.0] * len(gold)
+    with pytest.raises(ValueError):  # more answers than items
+        abilities.grade({**panel, "answers": {"facts": gold * 200}})
+
+
 def test_a_choice_is_right_when_it_is_likelier_than_each_wrong_one(small, monkeypatch):
     seen = []
 

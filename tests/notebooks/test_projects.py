@@ -48,7 +48,8 @@ def test_the_rule_chose_and_the_test_was_opened_for_that_alone(name):
     kept = read(name)
     scores = {way: found[0] for way, found in kept["validation_scores"].items()}
     assert kept["rule"] == candidates.RULE and kept["command"].startswith("workbook tune data/")
-    tuned = set(kept["test"]) & {*candidates.BY_COST} - {"zero-shot", kept["chosen"]}
-    assert not tuned and kept["chosen"] in kept["test"]
+    assert kept["best_prompt"] == candidates.best_prompt(scores)
+    opened = set(kept["test"]) & {*candidates.BY_COST}
+    assert opened == {"zero-shot", kept["best_prompt"], kept["chosen"]}
     if kept["options"]["method"] == "auto":
         assert kept["chosen"] == candidates.choose({k: scores[k] for k in candidates.BY_COST})
