@@ -26,10 +26,10 @@ TITLES: dict[str, str] = {}
 _passed: weakref.WeakSet = weakref.WeakSet()  # functions, of this session
 QUIZ = "quiz "
 MARKS = {"passed": "✓", "tried": "…", "not started": "○"}
-NOTES = {"passed": "", "tried": ": not there yet", "not started": ": not started"}
+NOTES = {"tried": "not there yet", "not started": "not started"}
 # All that Python makes of a body that holds nothing but a docstring, `...` or `pass`.
 IDLE = {"RESUME", "NOP", "LOAD_CONST", "RETURN_CONST", "RETURN_VALUE"}
-COLORS = {"passed": "#009E73", "tried": "#E69F00", "not started": "#8C8C8C"}
+COLORS = {"passed": "#009E73", "tried": "#C28500", "not started": "#8C8C8C"}
 
 
 class NotStarted(Exception):
@@ -187,12 +187,21 @@ def _sentence(error):
 
 def _show(result):
     title = f"Exercise {result.exercise} {TITLES[result.exercise]}"
-    head = f"{MARKS[result.status]} {title}{NOTES[result.status]}"
+    note = _count(result.exercise) if result else NOTES[result.status]
+    head = f"{MARKS[result.status]} {title}: {note}"
     # Only the edge is coloured, so that the text is legible in dark and light themes.
     css = f"border-left: 6px solid {COLORS[result.status]}; padding: 4px 12px"
     block = f'<div style="{css}"><b>{markup(head)}</b><br>{markup(result.message)}</div>'
     plain = f"{head}\n{result.message}".strip()
     display({"text/html": block, "text/plain": plain}, raw=True)
+
+
+def _count(passed: str) -> str:
+    """Return how many exercises of a notebook are passed, with the one that passed just now."""
+    notebook = passed.partition(".")[0]
+    numbers = [number for number in TITLES if number.partition(".")[0] == notebook]
+    done = progress() | {passed: "passed"}
+    return f"passed, {sum(done.get(n) == 'passed' for n in numbers)} of {len(numbers)}"
 
 
 def _record():
