@@ -1,5 +1,6 @@
 """The command `workbook`: what can be done in a terminal, the course and one's own models."""
 
+import importlib.metadata
 import io
 import os
 import sys
@@ -18,7 +19,16 @@ from .authoring.sources import sources
 from .errors import WorkbookError
 from .files import atomic_path
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+# Plain help: the boxes that typer draws name a type for every switch, and wrap its words.
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"max_content_width": 110},
+)
+
+INTERRUPTED = 130  # the exit status after Ctrl-C
 
 
 def known(numbers: list[str] | None) -> list[str]:
@@ -70,6 +80,22 @@ class Optional(StrEnum):
     """What is fetched only when somebody asks for it."""
 
     base = "base"
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"workbook {importlib.metadata.version('workbook')}")
+        raise typer.Exit
+
+
+@app.callback()
+def workbook(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Show the version.", callback=_show_version, is_eager=True),
+    ] = False,
+) -> None:
+    """Do what the course does, in a terminal."""
 
 
 @app.command()
@@ -362,8 +388,8 @@ def tune(
 
         capstone.tune(rows, input, target, out, **options)
     except KeyboardInterrupt:
-        print("\nStopped. What was finished is kept: the same command goes on from there.")
-        raise typer.Exit(130) from None
+        print("\nWhat was finished is kept: the same command goes on from there.")
+        raise
     print((out / "report.md").read_text(encoding="utf-8"))
     print(f"All of this with figures: {out / 'report.html'}")
 
@@ -451,13 +477,32 @@ def cache(
         print(f"{runcache.clear(name) / 1e9:.1f} GB freed")
         return
     rows = [row for row in runcache.entries() if name in (None, row["name"])]
-    table = Table(*(rows[0] if rows else ["The run cache is empty."]))
+    if not rows:
+        print("The run cache is empty." if name is None else f"The run cache has no run {name!r}.")
+        return
+    Console().print(_cache_table(rows))
+    size, most = (_size(b) for b in (sum(row["bytes"] for row in rows), runcache.LIMIT_BYTES))
+    print(f"{len(rows)} runs, {size}; of all weights at most {most} are kept.")
+
+
+def _cache_table(rows: list[dict]) -> Table:
+    table = Table("name", "key", "size", "date", "took")
     for column in table.columns[1:]:
         column.no_wrap = True
     table.columns[0].overflow = "fold"  # a name is shown whole, since it clears the run
     for row in rows:
-        table.add_row(*(escape(str(value)) for value in row.values()))
-    Console().print(table)
+        took = "–" if row["seconds"] is None else _duration(row["seconds"])
+        table.add_row(escape(row["name"]), row["key"], _size(row["bytes"]), row["date"], took)
+    return table
+
+
+def _size(count: int) -> str:
+    """Return a number of bytes as somebody reads it."""
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds / 60:.1f} min" if seconds >= 60 else f"{seconds:.1f} s"
 
 
 def main() -> None:
@@ -467,6 +512,10 @@ def main() -> None:
             stream.reconfigure(errors="replace")  # consoles of Windows lack arrows and lines
     try:
         app()
+    except SystemExit as end:
+        if end.code == INTERRUPTED:
+            print("\nworkbook: stopped.", file=sys.stderr)
+        raise
     except WorkbookError as error:
         print(f"workbook: {error}", file=sys.stderr)
         for note in getattr(error, "__notes__", ()):  # what pip said, of a proxy for instance

@@ -91,7 +91,7 @@ def table(folder: str = "") -> str:
 def _row(chapter: Chapter, folder: str) -> str:
     link = f"[{chapter.title}]({folder}{chapter.notebook.name})"
     kept = chapter.measured
-    headline = measurements.headline(kept).replace("_", " ") if kept else "not measured yet"
+    headline = measurements.headline(kept) if kept else "not measured yet"
     costs = " | ".join(_cost(chapter.number, precision) for precision in ("fp32", "bf16"))
     return f"| {chapter.number} | {link} | {chapter.question} | {costs} | {headline} |\n"
 

@@ -1,6 +1,8 @@
 """The terms of the course in English and Korean, from data/glossary.yaml."""
 
+import difflib
 import re
+import unicodedata
 from pathlib import Path
 from typing import NamedTuple
 
@@ -58,14 +60,32 @@ def finder(terms: list[Term], language: str) -> tuple[re.Pattern, dict[str, Term
 
 
 def table(word: str = "") -> str:
-    """Return the terms that contain `word` in either language or the definition, as Markdown."""
+    """Return the terms that contain `word` in either language or the definition, as Markdown.
+
+    Without any it is a sentence with the names that are written alike.
+    """
     chapters = {chapter.number: chapter for chapter in CHAPTERS}
-    found = [term for term in load() if word.lower() in " ".join(term).lower()]
+    terms, word = load(), word.strip()
+    found = [term for term in terms if word.lower() in " ".join(term).lower()]
+    if not found:
+        return _nothing(word, terms)
     rows = [
         f"| **{t.english}** | {t.korean} | {t.meaning} | {_where(chapters[t.chapter])} |"
         for t in found
     ]
     return "\n".join(["| term | 한국어 | meaning | taught in |", "|:---|:---|:---|:---|", *rows])
+
+
+def _nothing(word: str, terms: list[Term]) -> str:
+    known = {_letters(name): name for t in terms for name in names(f"{t.english} ({t.korean})")}
+    alike = difflib.get_close_matches(_letters(word), known)
+    near = f" Written alike: {', '.join(f'**{known[name]}**' for name in alike)}." if alike else ""
+    return f"No term has *{word}* in it: try a shorter word, or the other language.{near}"
+
+
+def _letters(name: str) -> str:
+    """Return a name as it is compared: lower case, syllables of Hangul as their letters."""
+    return unicodedata.normalize("NFD", name.lower())
 
 
 def _where(chapter) -> str:

@@ -40,8 +40,14 @@ def keep(number: str, entry: dict, is_shown: bool) -> None:
 
 
 def headline(shown: dict | None) -> str:
-    """Return a notebook's most important number with its name, its sentence, or a dash."""
+    """Return a notebook's sentence, its most important number with its name, or a dash.
+
+    An interval is shown with its ends and, over training runs, with their number.
+    """
     title = shown["headline"] if shown else "–"
-    value = shown["values"].get(title) if shown else None
-    estimate = value[0] if isinstance(value, list) else value
-    return f"{title} {estimate:.3g}" if isinstance(estimate, int | float) else title
+    value, name = shown["values"].get(title) if shown else None, title.replace("_", " ")
+    if isinstance(value, list) and len(value) >= 3:
+        estimate, low, high, *runs = value
+        over = f" over {runs[0]} runs" if runs else ""
+        return f"{name} {estimate:z.2f} [{low:z.2f}, {high:z.2f}]{over}"
+    return f"{name} {value:.3g}" if isinstance(value, int | float) else title

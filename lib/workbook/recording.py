@@ -27,24 +27,44 @@ from .metrics import Interval, RunInterval
 
 MEASURED = "application/vnd.workbook.measured+json"
 PACKAGES = ("torch", "transformers", "datasets", "numpy")
+SHOWN = 8  # rows of the table of measurements that are not folded
+SHORT = 60  # characters of a value that can be read at a glance
 
 
 def measured(notebook: str, headline: str, **values) -> None:
     """Display what a notebook measured, as a table for readers and as JSON for the tests.
 
     `headline` names the value that `make run` prints, or is a sentence. An Interval is kept as
-    [estimate, low, high], one over training runs as [estimate, low, high, runs]. Raises
-    WorkbookError for a value that is NaN or no number, text or list.
+    [estimate, low, high], one over training runs as [estimate, low, high, runs]. Where there are
+    many values, the table shows the headline and the first short ones, and the others unfold.
+    Raises WorkbookError for a value that is NaN or no number, text or list.
     """
     plain = {name: _plain(name, value) for name, value in values.items()}
     rows = [(name.replace("_", " "), _legible(value)) for name, value in values.items()]
-    cells = "".join(f"<tr><td>{html.escape(n)}</td><td>{html.escape(v)}</td></tr>" for n, v in rows)
     data = {
         MEASURED: {"notebook": notebook, "headline": headline, "values": plain},
-        "text/html": f"<table><tr><th>measured</th><th>value</th></tr>{cells}</table>",
+        "text/html": _short_first(headline.replace("_", " "), rows),
         "text/plain": "\n".join(f"{name}: {value}" for name, value in rows),
     }
     display(data, raw=True)
+
+
+def _short_first(headline: str, rows: list[tuple[str, str]]) -> str:
+    """Return rows as an HTML table; of many rows a few short ones, and all of them folded."""
+    if len(rows) <= SHOWN:
+        return _html_table(rows)
+    # The row that the headline names comes first; a sort leaves the others in their order.
+    short = sorted(
+        (row for row in rows if len(row[1]) <= SHORT), key=lambda row: row[0] != headline
+    )
+    sentence = "" if headline in dict(rows) else f"<p>{html.escape(headline)}</p>"
+    folded = f"<details><summary>All {len(rows)} values</summary>{_html_table(rows)}</details>"
+    return sentence + (_html_table(short[:SHOWN]) if short else "") + folded
+
+
+def _html_table(rows: list[tuple[str, str]]) -> str:
+    cells = "".join(f"<tr><td>{html.escape(n)}</td><td>{html.escape(v)}</td></tr>" for n, v in rows)
+    return f"<table><tr><th>measured</th><th>value</th></tr>{cells}</table>"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -289,11 +309,17 @@ def _with_runs(value):
 
 def _legible(value):
     if isinstance(value, Interval):
-        return f"{value.estimate:z.3f} [{value.low:z.3f}, {value.high:z.3f}]"
+        estimate, low, high = map(_number, (value.estimate, value.low, value.high))
+        return f"{estimate} [{low}, {high}]"
     if hasattr(value, "tolist"):
         value = value.tolist()
     if isinstance(value, dict):
         return ", ".join(f"{name} {_legible(each)}" for name, each in value.items())
     if isinstance(value, list | tuple):
         return ", ".join(_legible(each) for each in value)
-    return f"{value:z.3f}" if isinstance(value, float) else str(value)
+    return _number(value) if isinstance(value, float) else str(value)
+
+
+def _number(value: float) -> str:
+    """Return a number with three decimals, or two digits of a smaller one, such as a rate."""
+    return f"{value:.2g}" if 0 < abs(value) < 0.0005 else f"{value:z.3f}"

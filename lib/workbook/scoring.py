@@ -8,11 +8,13 @@ import inspect
 import itertools
 import math
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import torch
+from tqdm.auto import tqdm
 from transformers import DynamicCache, GenerationConfig
 from transformers.cache_utils import DynamicLayer
 
@@ -21,6 +23,7 @@ from .encoding import check_batch_size, end_id, pad_right, prompt_ids, split_ids
 from .errors import WorkbookError
 
 LOGITS_AT_ONCE = 2**26  # numbers: a quarter of a gigabyte, and as much for their logarithms
+BAR_AFTER = 2  # seconds: shorter work needs no progress bar
 
 
 @contextlib.contextmanager
@@ -33,6 +36,19 @@ def inference(model: torch.nn.Module) -> Iterator[torch.nn.Module]:
             yield model
     finally:
         model.train(was_training)
+
+
+@contextlib.contextmanager
+def _watched(
+    total: int, unit: str, on_done: Callable[[int], object] | None = None
+) -> Iterator[Callable[[int], object]]:
+    """Yield what is told how much more is done: `on_done`, or a bar where somebody looks."""
+    if on_done:
+        yield on_done
+        return
+    is_seen = sys.stderr.isatty() or "ipykernel" in sys.modules
+    with tqdm(total=total, unit=unit, delay=BAR_AFTER, disable=not is_seen, leave=False) as bar:
+        yield bar.update
 
 
 def shared_prefix(rows: Sequence[Sequence[int]]) -> list[int]:
@@ -57,9 +73,10 @@ def score_continuations(
 
     It is that of one row alone, whatever the model family. Where a cache allows that, the prefix
     that all prompts share is computed once, each prompt once for all its choices. After each batch
-    `on_scored` is told how many more choices have their score. Raises WorkbookError for an empty
-    prompt or choice, for text longer than the model's context, for tokens that the model does not
-    know, and for models that are no Transformer decoder.
+    `on_scored` is told how many more choices have their score; without it, a progress bar shows it
+    when that takes more than two seconds. Raises WorkbookError for an empty prompt or choice, for
+    text longer than the model's context, for tokens that the model does not know, and for models
+    that are no Transformer decoder.
     """
     check_batch_size(batch_tokens)
     if not all(prompts) or not all(options and all(options) for options in choices):
@@ -70,9 +87,9 @@ def score_continuations(
     pairs = list(zip(prompts, choices, strict=True))
     _check_context(model, [len(prompt) + max(map(len, options)) for prompt, options in pairs])
     models.check_ids(model, max(max(map(max, (p, *options))) for p, options in pairs))
-    with inference(model):
+    with inference(model), _watched(sum(map(len, choices)), "answer", on_scored) as tell:
         score = _score_from_cache if _is_free_of_slots(model) else _score_in_full
-        return score(model, prompts, choices, batch_tokens, on_scored or (lambda count: None))
+        return score(model, prompts, choices, batch_tokens, tell)
 
 
 def _check_context(model, lengths: Sequence[int]) -> None:
@@ -444,11 +461,17 @@ def generate(
         max_new_tokens=max_new_tokens, eos_token_id=ends, pad_token_id=ends[0], **sampling
     )
     texts = [""] * len(rows)
-    with inference(model), _generation_settings(model, config), models.last_logits(model):
+    with (
+        inference(model),
+        _generation_settings(model, config),
+        models.last_logits(model),
+        _watched(len(rows), "text") as tell,
+    ):
         for batch in _writing_batches(model, rows, batch_size):
             new = _write(model, [rows[i] for i in batch], config)
             for i, ids in zip(batch, new, strict=True):
                 texts[i] = tokenizer.decode(ids, skip_special_tokens=True).strip()
+            tell(len(batch))
     return texts
 
 

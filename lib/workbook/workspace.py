@@ -1,5 +1,6 @@
 """The working copies in `my/`: made on first use, opened in JupyterLab, and never overwritten."""
 
+import contextlib
 import datetime
 import hashlib
 import json
@@ -7,6 +8,7 @@ import os
 import posixpath
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -134,12 +136,27 @@ def open_lab(arguments: Sequence[str] = (), edition: str = "learner") -> int:
     given = [argument.split("=")[0] for argument in arguments]
     if not any(name.endswith((".default_url", ".root_dir", "notebook-dir")) for name in given):
         command.append(f"--LabApp.default_url=/lab/tree/{start}")
-    return subprocess.call(command, env=_environment())
+    with _left_to_the_child():
+        return subprocess.call(command, env=_environment())
+
+
+@contextlib.contextmanager
+def _left_to_the_child() -> Iterator[None]:
+    """Leave Ctrl-C to JupyterLab, which asks once more and saves; we would kill it."""
+    before = signal.signal(signal.SIGINT, lambda *_: None)  # ignored, it would be there as well
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _environment() -> dict[str, str]:
-    """Return the environment of JupyterLab: our configuration, and `workbook` in its terminals."""
-    paths = {"JUPYTER_CONFIG_PATH": CONFIG, "PATH": Path(sys.executable).parent}
+    """Return the environment of JupyterLab: configuration, kernel, and `workbook` on its path."""
+    paths = {
+        "JUPYTER_CONFIG_PATH": CONFIG,
+        "JUPYTER_PATH": CONFIG,  # how kernels start
+        "PATH": Path(sys.executable).parent,
+    }
     return os.environ | {
         name: os.pathsep.join(filter(None, [str(first), os.environ.get(name)]))
         for name, first in paths.items()

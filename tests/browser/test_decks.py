@@ -59,7 +59,7 @@ def test_every_slide_names_its_cells(deck):
 def test_the_clock_knows_the_minutes_of_the_talk(deck):
     from workbook.authoring import build
 
-    cells = build.make(deck.source, "learner").cells
+    cells = build.make(deck.source, "learner", notes=True).cells
     minutes = sum(build.own(cell).get("minutes", 0) for cell in cells)
     assert sum(slide.seconds for slide in deck.slides) == round(60 * minutes)
 

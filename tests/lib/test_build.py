@@ -55,13 +55,13 @@ def texts(notebook):
 
 def test_learner_gets_a_stub_that_runs_and_the_solution_below_the_hints(source):
     learner = build.make(source, "learner")
-    stub = learner.cells[2].source
+    stub = learner.cells[1].source
     assert stub.endswith("# The sum comes first.\n    ...  # your code here")
     assert compile(stub, "stub", "exec") and "total" not in stub
-    assert learner.cells[4].source.startswith("<details><summary>Hint 1")
-    assert learner.cells[5].source.startswith("<details><summary>Solution")
-    assert "    return total / len(values)\n```" in learner.cells[5].source
-    assert learner.cells[6].source == 'print("later")'
+    assert learner.cells[3].source.startswith("<details><summary>Hint 1")
+    assert learner.cells[4].source.startswith("<details><summary>Solution")
+    assert "    return total / len(values)\n```" in learner.cells[4].source
+    assert learner.cells[5].source == 'print("later")'
 
 
 def test_solved_edition_keeps_the_code_without_the_marks(source):
@@ -76,6 +76,16 @@ def test_solution_comes_right_after_the_check_when_no_hint_follows(source):
     text = SOURCE.split("# %% [markdown]\n# <details>")[0]
     source.write_text(text, encoding="utf-8")
     assert "Solution" in build.make(source, "learner").cells[-1].source
+
+
+def test_speaker_notes_are_for_those_who_speak(source):
+    has_notes = {
+        edition: any(map(build.is_note, build.make(source, edition).cells))
+        for edition in build.EDITIONS
+    }
+    assert has_notes == {"learner": False, "solved": True}
+    assert "Speak slowly" not in build.dumps(build.make(source, "learner"))
+    assert "Speak slowly" in build.dumps(build.make(source, "learner", notes=True))
 
 
 def test_metadata_is_translated(source):
@@ -194,7 +204,7 @@ def answered(path, change):
 
 
 def write_answer(notebook):
-    notebook.cells[2].source = "def mean(values):\n    return sum(values) / len(values)"
+    notebook.cells[1].source = "def mean(values):\n    return sum(values) / len(values)"
 
 
 def add_cell(notebook):

@@ -50,8 +50,22 @@ def shown(check, outputs):
 
 def test_passed(shown):
     result, plain, _ = shown(lambda ids: [-100, 6, 7])
-    assert result and plain == "✓ Exercise 2.1 Mask the prompt"
+    assert result and plain == "✓ Exercise 2.1 Mask the prompt: passed, 1 of 1"
     assert report.progress() == {"2.1": "passed"}
+
+
+def test_a_pass_says_how_many_of_the_notebook_are_passed(shown, record):
+    report.TITLES.update({"2.2": "Collate", "2.3": "Leaks", "22.1": "Of another notebook"})
+    report._remember(report.Result("2.2", "passed", ""))
+    report._remember(report.Result("2.3", "tried", ""))
+    report._remember(report.Result("22.1", "passed", ""))
+    assert shown(lambda ids: [-100, 6, 7])[1].endswith(": passed, 2 of 3")
+
+
+def test_a_pass_counts_where_nothing_can_be_written(shown, monkeypatch, tmp_path):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("WORKBOOK_PROGRESS", str(tmp_path / "file" / "progress.json"))
+    assert shown(lambda ids: [-100, 6, 7])[1].endswith(": passed, 1 of 1")
 
 
 def test_the_first_unmet_expectation_is_told(shown):

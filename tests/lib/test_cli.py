@@ -1,5 +1,9 @@
+import importlib.metadata
+import io
+import signal
 import subprocess
 import sys
+import time
 import types
 
 import psutil
@@ -7,6 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from workbook import assets, cli, doctor, settings
+from workbook.authoring import execute
 from workbook.errors import WorkbookError
 
 runner = CliRunner()
@@ -142,13 +147,29 @@ def test_measure_without_a_sweep_is_told(more):
 
 def test_cache_is_listed_and_cleared(monkeypatch):
     cleared = []
+    kept = {"key": "12ab", "date": "2026-11-01"}
     module = types.SimpleNamespace(
-        entries=lambda: [{"name": "abc", "bytes": 12}],
+        LIMIT_BYTES=5e9,
+        entries=lambda: [
+            {**kept, "name": "abc", "bytes": 1_200_000, "seconds": 3.21},
+            {**kept, "name": "long", "bytes": 1_100_000_000, "seconds": 90},
+            {**kept, "name": "torn", "bytes": 0, "date": "damaged", "seconds": None},
+        ],
         clear=lambda name: cleared.append(name) or 2e9,
     )
     monkeypatch.setitem(sys.modules, "workbook.runcache", module)
     monkeypatch.setattr("workbook.runcache", module, raising=False)
-    assert "abc" in runner.invoke(cli.app, ["cache"]).stdout
+    listed = [
+        " ".join(line.split()) for line in runner.invoke(cli.app, ["cache"]).stdout.split("│")
+    ]
+    assert " ".join(listed).count("abc") == 1
+    assert {"1.2 MB", "3.2 s", "1.1 GB", "1.5 min", "0.0 MB", "damaged", "–"} <= set(listed)
+    assert listed[-1].endswith("3 runs, 1.1 GB; of all weights at most 5.0 GB are kept.")
+    some = runner.invoke(cli.app, ["cache", "list", "abc"]).stdout
+    assert "long" not in some and "1 runs, 1.2 MB" in some
+    assert (
+        runner.invoke(cli.app, ["cache", "list", "x"]).stdout == "The run cache has no run 'x'.\n"
+    )
     assert not cleared
     assert runner.invoke(cli.app, ["cache", "clear"]).stdout == "2.0 GB freed\n"
     assert runner.invoke(cli.app, ["cache", "clear", "abc"]).exit_code == 0
@@ -173,6 +194,65 @@ def test_run_fails_when_a_notebook_does(course, monkeypatch):
     (course / "notebooks" / "source" / "01_first.py").write_text("# %%\n1 / 0\n")
     result = runner.invoke(cli.app, ["run", "01", "--scale", "smoke"])
     assert result.exit_code == 1 and "ZeroDivisionError" in result.stdout
+
+
+COMMANDS = [command.callback.__name__ for command in cli.app.registered_commands]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_names_no_type_for_a_switch(command):
+    told = runner.invoke(cli.app, [command, "--help"])
+    assert told.exit_code == 0 and "bool" not in told.stdout
+
+
+def test_the_version_is_that_of_the_package():
+    told = runner.invoke(cli.app, ["--version"])
+    assert told.exit_code == 0
+    assert told.stdout == f"workbook {importlib.metadata.version('workbook')}\n"
+
+
+def test_a_log_file_has_a_line_for_each_notebook_when_it_is_done(more, monkeypatch):
+    seen = []
+
+    def run(notebook, name, *others):
+        seen.append(out.getvalue())
+        if name == "03_curve":
+            raise WorkbookError("03_curve, cell 1: no.")
+        return execute.Run(name, 1.26, 2.04)
+
+    out = io.StringIO()
+    monkeypatch.setattr(execute, "execute", run)
+    monkeypatch.setattr(sys, "stdout", out)
+    execute.run()
+    assert [text.splitlines()[-1:] for text in seen] == [
+        [], ["01_first: 1.3 min, 2.0 GB"], ["03_curve: failed"]
+    ]  # fmt: skip
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_a_run_with_one_line_and_no_kernel(course):
+    begun, kernel = course / "begun", course / "kernel"
+    (course / "notebooks" / "source" / "01_first.py").write_text(
+        "# %%\nimport os, pathlib, time\n"
+        f"pathlib.Path({str(kernel)!r}).write_text(str(os.getpid()))\n"
+        f"pathlib.Path({str(begun)!r}).touch()\ntime.sleep(300)\n"
+    )
+    code = (
+        "import pathlib; from workbook import cli, settings\n"
+        f"settings.repo_root = lambda: pathlib.Path({str(course)!r})\n"
+        "cli.main()"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, "run"],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    while not begun.exists() and process.poll() is None:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    told = process.communicate(timeout=60)[0].split("\n")
+    assert process.returncode == 130 and "workbook: stopped." in told
+    assert len([line for line in told if line.strip()]) == 2, told  # and the bar
+    assert not psutil.pid_exists(int(kernel.read_text()))
 
 
 def test_a_mistake_is_one_line_without_a_traceback(course, monkeypatch, capsys):

@@ -40,7 +40,7 @@ def test_table_tells_what_is_measured_and_what_is_planned(checkout):
     lines = course.table().splitlines()
     assert lines[2].endswith("| – | – | not measured yet |")
     assert lines[3].startswith("| 03 | [Single-task tuning](03_tuning.ipynb) |")
-    assert lines[3].endswith("| 3.2 min, 2.5 GB | – | test accuracy 0.9 |")
+    assert lines[3].endswith("| 3.2 min, 2.5 GB | – | test accuracy 0.90 [0.88, 0.92] |")
     assert lines[-1].startswith("Planned, not written yet: 01 In-context learning, 02 ")
     assert "03 Single" not in lines[-1]
 

@@ -33,6 +33,18 @@ def test_a_term_is_found_by_either_name_and_by_its_meaning(word):
     assert "**token**" not in glossary.table(word)
 
 
+@pytest.mark.parametrize(
+    ("word", "near"), [("tokan", "**token**"), ("Adaptor", "**adapter**"), ("토컨", "**토큰**")]
+)
+def test_an_unknown_word_is_told_with_those_written_alike(word, near):
+    told = glossary.table(word)
+    assert told.startswith(f"No term has *{word}* in it: try") and near in told and "|" not in told
+
+
+def test_an_unknown_word_like_no_other_is_told():
+    assert glossary.table("xyzzyx").endswith("or the other language.")
+
+
 def test_a_term_links_to_its_notebook_once_that_exists(tmp_path, monkeypatch):
     monkeypatch.setattr(settings, "notebooks_dir", lambda: tmp_path)
     assert "| 01&nbsp;(planned) |" in glossary.table("in-context")

@@ -1,6 +1,7 @@
 """Figures: labelled, in the palette, with uncertainty and alternative text, without a screen."""
 
 import base64
+import itertools
 import re
 
 import matplotlib as mpl
@@ -11,6 +12,7 @@ from matplotlib import colors
 from matplotlib.collections import PathCollection
 
 from workbook import plots, training
+from workbook.checks import report
 from workbook.errors import WorkbookError
 from workbook.metrics import Interval
 
@@ -73,7 +75,7 @@ def figures():
 def test_axes_are_labelled_and_colours_are_those_of_the_palette(name):
     ax = figures()[name].axes[0]
     assert ax.get_xlabel() and (ax.get_ylabel() or ax.get_yticklabels())
-    palette = {colors.to_hex(color) for color in plots.OKABE_ITO.values()}
+    palette = {colors.to_hex(color) for color in (*plots.OKABE_ITO.values(), *plots.SERIES)}
     drawn = {colors.to_hex(line.get_color()) for line in ax.get_lines()}
     assert drawn <= palette
     assert ax.xaxis.label.get_size() >= 13
@@ -243,3 +245,52 @@ def test_live_losses_end_in_a_figure_with_its_alternative_text(monkeypatch):
         "Training loss after 4 steps, still running.",
         "Training and validation loss fall over four steps.",
     ]
+
+
+# Machado, Oliveira and Fernandes (2009): what protanopia, deuteranopia and tritanopia see.
+SEEN = {
+    "all": np.eye(3),
+    "no red": [
+        [0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216],
+        [-0.003882, -0.048116, 1.051998],
+    ],
+    "no green": [
+        [0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413],
+        [-0.011820, 0.042940, 0.968881],
+    ],
+    "no blue": [
+        [1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602],
+        [0.004733, 0.691367, 0.303900],
+    ],
+}  # fmt: skip
+XYZ = [[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]
+USED = [*plots.SERIES, plots.OKABE_ITO["vermillion"]]  # the last marks one's own run
+
+
+def linear(color):
+    rgb = np.array(colors.to_rgb(color))
+    return np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+
+
+def lab(seen):
+    """Return a colour as L*, a*, b*: distances there are about those that eyes see."""
+    t = np.array(XYZ) @ np.clip(seen, 0, 1) / np.sum(XYZ, axis=1)
+    x, y, z = np.where(t > 0.008856, np.cbrt(t), 7.787 * t + 16 / 116)
+    return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+
+
+@pytest.mark.parametrize("color", USED)
+def test_colours_stand_out_from_the_page(color):
+    assert contrast(*map(colors.to_rgb, (color, "white"))) >= 3
+
+
+@pytest.mark.parametrize("color", report.COLORS.values())
+def test_the_edge_of_a_check_stands_out_in_light_and_dark_themes(color):
+    assert all(contrast(*map(colors.to_rgb, (color, page))) >= 3 for page in ("white", "#111111"))
+
+
+@pytest.mark.parametrize("seen", SEEN)
+def test_colours_differ_to_all_eyes(seen):
+    places = [lab(SEEN[seen] @ linear(color)) for color in USED]
+    apart = [np.linalg.norm(a - b) for a, b in itertools.combinations(places, 2)]
+    assert min(apart) > 15

@@ -48,6 +48,17 @@ def test_a_fresh_learner_sees_zeros():
     assert record.summary(record.chapters()).startswith("0 of ")
 
 
+def test_progress_is_a_row_a_notebook_that_leads_to_it(monkeypatch):
+    solve("3.1")
+    shown = []
+    monkeypatch.setattr(record, "display", lambda data, raw: shown.append(data))
+    checks.table()
+    lines = shown[0]["text/markdown"].splitlines()
+    assert lines[0].startswith("1 of ") and len(lines) == 4 + len(record.chapters())
+    [row] = [line for line in lines if "(03_single_task_tuning.ipynb)" in line]
+    assert row.startswith("| [03 Single-task tuning](03_single_task_tuning.ipynb) | 1 of 5 | – | ")
+
+
 def test_the_record_is_one_file_that_needs_no_network_and_says_what_it_is(tmp_path):
     solve("3.1", "2.2")
     path = checks.write_record(" Kim <b>김</b> & Co. ", tmp_path / "new" / "completion.html")

@@ -9,6 +9,7 @@ import time
 
 import numpy as np
 import pytest
+from bs4 import BeautifulSoup
 
 from workbook import recording, settings, tasks
 from workbook.errors import WorkbookError
@@ -89,6 +90,24 @@ def test_measured_is_a_table_and_json(shown):
         "by: a 0.500",
     ]
     assert "<td>zero shot</td><td>0.810 [0.785, 0.840]</td>" in data["text/html"]
+
+
+def test_of_many_values_a_few_short_ones_stand_open_and_all_unfold(shown):
+    many = {f"value_{n}": n for n in range(20)} | {"shares": list(range(100)), "gain_over_all": 0.5}
+    soup = BeautifulSoup(shown("03", "gain_over_all", **many)["text/html"], "html.parser")
+    folded = soup.details.extract()
+    assert folded.summary.text == "All 22 values" and len(folded.select("tr")) == 23
+    names = [row.td.text for row in soup.select("tr") if row.td]
+    assert names == ["gain over all", *(f"value {n}" for n in range(7))]
+    sentence = shown("03", "LoRA learns < 1 %", **many)["text/html"]
+    assert sentence.startswith("<p>LoRA learns &lt; 1 %</p><table>")
+
+
+def test_a_small_number_keeps_its_digits(shown):
+    values = {"best_full_rate": 2e-5, "zero": 0.0, "change": Interval(-0.0001, -0.2, 0.0004)}
+    assert shown("07", "best_full_rate", **values)["text/plain"].splitlines() == [
+        "best full rate: 2e-05", "zero: 0.000", "change: -0.0001 [-0.200, 0.0004]"
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(

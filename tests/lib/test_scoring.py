@@ -1,3 +1,5 @@
+import sys
+
 import numpy as np
 import plain_pass
 import pytest
@@ -145,3 +147,58 @@ def test_a_working_copy_is_made_once(tiny_model, monkeypatch):
         with scoring.working_copy(working) as again:
             assert again is working
     assert next(tiny_model.parameters()).dtype == torch.float32
+
+
+class Bar:
+    """Stands for tqdm's bar and keeps what it was asked for."""
+
+    made = []
+
+    def __init__(self, **options):
+        self.options, self.done = options, 0
+        Bar.made.append(self)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self.is_closed = True
+
+    def update(self, count):
+        self.done += count
+
+
+@pytest.fixture
+def bars(monkeypatch):
+    """The progress bars of a notebook, in order."""
+    monkeypatch.setattr(Bar, "made", [])
+    monkeypatch.setattr(scoring, "tqdm", Bar)
+    monkeypatch.setitem(sys.modules, "ipykernel", sys)
+    return Bar.made
+
+
+@pytest.mark.parametrize("from_cache", [True, False])
+def test_a_bar_counts_the_scored_answers(tiny_model, tiny_tokenizer, bars, monkeypatch, from_cache):
+    monkeypatch.setattr(scoring, "_is_free_of_slots", lambda model: from_cache)
+    scoring.score_choices(tiny_model, tiny_tokenizer, PROMPTS, CHOICES, batch_tokens=1)
+    [bar] = bars
+    assert bar.options["total"] == bar.done == 8 and bar.is_closed
+    assert bar.options["delay"] > 0 and not bar.options["leave"] and not bar.options["disable"]
+
+
+def test_a_bar_counts_the_written_texts(tiny_model, tiny_tokenizer, bars):
+    scoring.generate(tiny_model, tiny_tokenizer, PROMPTS, max_new_tokens=1, batch_size=3)
+    assert [(bar.options["total"], bar.done) for bar in bars] == [(4, 4)]
+
+
+def test_nobody_is_shown_a_bar_in_a_log_file(tiny_model, tiny_tokenizer, bars, monkeypatch):
+    monkeypatch.delitem(sys.modules, "ipykernel")
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: False)
+    scoring.generate(tiny_model, tiny_tokenizer, PROMPTS, max_new_tokens=1)
+    assert bars[0].options["disable"]
+
+
+def test_a_caller_that_counts_itself_gets_no_second_bar(tiny_model, bars):
+    told = []
+    scoring.score_continuations(tiny_model, [[5, 6]], [[[7], [8]]], on_scored=told.append)
+    assert not bars and sum(told) == 2

@@ -393,6 +393,13 @@ def test_a_long_table_is_cut_with_a_note():
     assert len([row for row in html.select("tr") if row.td]) == 9
 
 
+def test_what_a_table_folds_is_not_on_the_slides():
+    table = "<table><tr><th>a</th></tr><tr><td>1</td></tr></table>"
+    html = f"<p>Lead</p>{table}<details><summary>All 9 values</summary>{TABLE}</details>"
+    [part] = pieces.cut_output(new_output("display_data", {"text/html": html}))
+    assert part.data["text/html"] == f"<p>Lead</p>{table}"
+
+
 def test_an_empty_cell_is_no_heading():
     renderer = slides._Renderer(escape=False)
     html = MarkdownWithMath(renderer=renderer).render("| | b |\n|---|---|\n| c | d |")

@@ -471,7 +471,7 @@ def test_a_changed_sentence_makes_its_record_stale_and_no_other(source):
     change(source, "# Speak.", "# Speak louder.")
     found = pairs(build.texts(source), translation.path(source, "ko"))
     assert [state(*pair).split(":")[0] for pair in found] == ["", "stale", ""]
-    _, notes, *_ = sources_of(build.make(source, "learner", "ko"), "markdown")
+    _, notes, *_ = sources_of(build.make(source, "solved", "ko"), "markdown")
     assert "Speak louder." in notes and PHRASES[translation.CHANGED] in notes
     assert "말합니다" not in notes
 
@@ -502,7 +502,7 @@ def test_code_of_the_course_is_that_of_the_english_edition(source):
 
 
 def test_what_the_build_adds_is_korean_and_stands_where_it_should(source):
-    texts = sources_of(build.make(source, "learner", "ko"), "markdown")
+    texts = sources_of(build.make(source, "learner", "ko", notes=True), "markdown")
     assert texts[0].startswith("# 01 첫째\n\n[자료](../../data/README.md)")
     assert texts[1] == "<details><summary>발표자 노트</summary>\n\n말합니다.\n\n</details>"
     assert texts[2] == KOREAN_TEXTS[2]
@@ -516,7 +516,7 @@ def test_a_notebook_without_records_is_english_with_one_mark_at_its_top(source):
     first, *others = sources_of(build.make(source, "learner", "ko"), "markdown")
     assert first.startswith("# 01 First") and PHRASES[translation.UNTRANSLATED] in first
     assert not any(PHRASES[translation.UNTRANSLATED] in text for text in others)
-    assert [text.split("</summary>")[0] for text in others[1:]] == [
+    assert [text.split("</summary>")[0] for text in others] == [
         "<details><summary>Hint 1",
         "<details><summary>풀이",
     ]

@@ -1,9 +1,12 @@
 """A learner's work is never lost, and JupyterLab starts as a learner needs it."""
 
 import datetime
+import importlib
 import json
+import logging
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -12,6 +15,8 @@ import urllib.request
 
 import nbformat
 import pytest
+from jupyter_client.manager import start_new_kernel
+from traitlets.config.loader import PyFileConfigLoader
 from typer.testing import CliRunner
 
 from workbook import cli, doctor, settings, workspace
@@ -247,6 +252,88 @@ def test_lab_opens_the_first_copy_with_the_configuration_of_the_course(course, s
 def test_a_root_or_page_of_the_user_s_own_wins(course, started, option):
     workspace.open_lab([option])
     assert started[0][0][3:] == [option]
+
+
+def test_ctrl_c_is_left_to_jupyterlab(course, monkeypatch):
+    def interrupted(command, env):
+        os.kill(os.getpid(), signal.SIGINT)
+        return 7
+
+    monkeypatch.setattr(subprocess, "call", interrupted)
+    before = signal.getsignal(signal.SIGINT)
+    assert workspace.open_lab() == 7
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def config():
+    """Return the configuration of the server as Jupyter reads it."""
+    return PyFileConfigLoader("jupyter_server_config.py", path=str(workspace.CONFIG)).load_config()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no login shells")
+def test_a_terminal_keeps_the_path_on_which_the_course_s_commands_are(monkeypatch):
+    monkeypatch.setenv("SHELL", "/bin/sh")
+    shell = config().ServerApp.terminado_settings["shell_command"]
+    done = subprocess.run(
+        [*shell, "-c", "echo $PATH"], env=workspace._environment(), capture_output=True, text=True
+    )
+    assert done.stdout.split(os.pathsep)[0] == os.path.dirname(sys.executable)
+    assert "-l" not in shell
+
+
+@pytest.mark.parametrize(
+    ("level", "line", "is_shown"),
+    [
+        ("INFO", "Jupyter Server 2.21.1 is running at:", True),
+        ("INFO", "http://127.0.0.1:8888/lab?token=...", True),
+        ("INFO", "Use Control-C to stop this server and shut down all kernels", True),
+        ("INFO", "jupyter_lsp | extension was successfully linked.", False),
+        ("INFO", "Skipped non-installed server(s): pyright", False),
+        ("WARNING", "Notebook my/03_single_task_tuning.ipynb is not trusted", False),
+        ("ERROR", "No space left on device", True),
+    ],
+)
+def test_the_terminal_shows_the_address_and_errors(level, line, is_shown):
+    handled = config().Application.logging_config
+    [name] = handled["handlers"]["console"]["filters"]
+    module, _, kind = handled["filters"][name]["()"].rpartition(".")
+    quiet = getattr(importlib.import_module(module), kind)()
+    record = logging.LogRecord("ServerApp", getattr(logging, level), "", 0, line, (), None)
+    assert quiet.filter(record) is is_shown
+    monkey = logging.getLogger("Asked")
+    monkey.setLevel(logging.DEBUG)  # what --debug does
+    assert quiet.filter(logging.LogRecord("Asked", logging.INFO, "", 0, line, (), None))
+
+
+def error_of(manager, client, code):
+    """Run code, interrupt it when it prints something, and return the error that it ends with."""
+    client.execute(code)
+    error, is_idle = None, False
+    while not is_idle:
+        message = client.get_iopub_msg(timeout=60)
+        kind, content = message["msg_type"], message["content"]
+        if kind == "stream":
+            manager.interrupt_kernel()
+        error = content if kind == "error" else error
+        is_idle = content.get("execution_state") == "idle" and error is not None
+    return error
+
+
+@pytest.mark.slow
+def test_an_interrupted_cell_says_so_in_one_line(monkeypatch):
+    for name, value in workspace._environment().items():
+        monkeypatch.setenv(name, value)
+    manager, client = start_new_kernel()
+    code = "import time\ndef wait():\n    time.sleep(99)\nprint('begun')\nwait()"
+    try:
+        error = error_of(manager, client, code)
+        assert error["ename"] == "KeyboardInterrupt"  # so that Run All stops, as it did
+        [line] = error["traceback"]
+        assert line.startswith("Interrupted at the line `time.sleep(99)`.") and "\n" not in line
+        assert len(error_of(manager, client, "1 / 0")["traceback"]) > 1
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel(now=True)
 
 
 def jupyter(*options):

@@ -19,6 +19,11 @@ STUDY = re.compile(
     r"\*\*Minutes:?\*\*:? (\d+) to study"
     r"(?: \(of which (\d+) on\s+exercises\))?,\s+(\d+) as a\s+talk"
 )
+STATED = {
+    "Difficulty": "easy|medium|hard",
+    "Importance": "medium|high|very high",
+    "Minutes": r"\d+",
+}
 HIDDEN = re.compile(r"<details>.*?</details>", re.DOTALL)
 FENCE = re.compile(r"^```.*?^```", re.DOTALL | re.MULTILINE)
 MARKDOWN_LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s]+)[^)]*\)")
@@ -132,9 +137,13 @@ def exercise(notebook, i: int) -> Iterator[str]:
     """Yield what is wrong around the exercise in cell `i`, counted from zero."""
     name = build.own(notebook.cells[i])["exercise"]
     statement, below = texts_before(notebook, i), texts_after(notebook, i + 1)
-    for word in ("difficulty", "importance", "minutes"):
-        if not re.search(rf"\b{word}\b", statement, re.IGNORECASE):
-            yield f"exercise {name} does not state its {word}"
+    stated = statement.replace("*", "")
+    for word, values in STATED.items():
+        found = re.search(rf"\b{word}: ([\w ]+)\.", stated)
+        if not found:
+            yield f"exercise {name} does not state its {word.lower()}"
+        elif not re.fullmatch(values, found[1]):
+            yield f"exercise {name} has the {word.lower()} {found[1]!r}: choose from {values}"
     if i + 1 == len(notebook.cells) or build.own(notebook.cells[i + 1]).get("check") != name:
         yield f"exercise {name} has no check right below it"
     wanted = ["Hint 1", "Hint 2"]
@@ -199,6 +208,14 @@ def measurements(notebook, path):
 
 
 @check
+def headline(notebook, path):
+    """The headline is a sentence that can be read without the page, not the name of a value."""
+    found = execute.measured(notebook)
+    if found and found["headline"] in found["values"]:
+        yield f"{found['headline']!r} alone says nothing to who has not read the page: a sentence"
+
+
+@check
 def memory(notebook, path):
     """The last cell gives the memory back."""
     if "memory.free_notebook()" not in notebook.cells[-1].source:
@@ -222,14 +239,16 @@ def further_reading(notebook, path):
 
 @check
 def slides(notebook, path):
-    """There are slides, and each has its minutes and speaker notes."""
+    """There are slides, each with its minutes, and speaker notes in the edition for instructors."""
+    is_solved = notebook.metadata["workbook"]["edition"] == "solved"
     starts = [i for i, cell in enumerate(notebook.cells) if slide_type(cell) == "slide"]
     if not starts:
         yield "no slide"
     for start, stop in itertools.pairwise([*starts, len(notebook.cells)]):
         if not build.own(notebook.cells[start]).get("minutes", 0) > 0:
             yield f"the slide in cell {start + 1} has no minutes"
-        if not any(slide_type(cell) == "notes" for cell in notebook.cells[start:stop]):
+        noted = any(slide_type(cell) == "notes" for cell in notebook.cells[start:stop])
+        if is_solved and not noted:
             yield f"the slide in cell {start + 1} has no speaker notes"
 
 

@@ -8,7 +8,7 @@ import nbformat
 import pytest
 from hygiene import SAMPLE
 
-from workbook.authoring import build
+from workbook.authoring import build, execute
 from workbook.checks import quizzes
 
 # Checks that do not apply to a notebook, with the reason.
@@ -20,6 +20,9 @@ EXEMPT = {
         "further_reading": "the notebooks themselves name their sources",
         "memory": "it holds little, and one comes back to it",
     },
+    # These pages are being written anew, on sweeps that are still measured.
+    "03_single_task_tuning": {"headline": "it still names a value"},
+    "04_catastrophic_forgetting": {"headline": "it still names a value"},
 }
 
 
@@ -46,7 +49,7 @@ def good():
     notebook = build.make(SAMPLE, "solved")
     data = {"image/png": "AAAA", "text/plain": "a figure"}
     figure = nbformat.v4.new_output("display_data", data, metadata=alt("A line from one to three."))
-    numbers = {"notebook": "99", "headline": "mean", "values": {"mean": 2.0}}
+    numbers = {"notebook": "99", "headline": "the mean is 2", "values": {"mean": 2.0}}
     shown = nbformat.v4.new_output(
         "display_data", {"application/vnd.workbook.measured+json": numbers}
     )
@@ -106,6 +109,12 @@ BAD = {
     "exercises: exercise mean does not state its difficulty": lambda n: edit(
         prose(n, "Difficulty"), "Difficulty", "Level"
     ),
+    "exercises: exercise mean has the difficulty 'tricky'": lambda n: edit(
+        prose(n, "Difficulty"), "Difficulty: easy", "Difficulty: tricky"
+    ),
+    "exercises: exercise mean has the importance 'low'": lambda n: edit(
+        prose(n, "Difficulty"), "Importance: high", "Importance: low"
+    ),
     "minutes: the header does not say": lambda n: edit(n.cells[0], "to study", "of study"),
     "minutes: the exercises take 3 minutes": lambda n: edit(n.cells[0], "which 3", "which 4"),
     "minutes: the slides take": lambda n: edit(n.cells[0], "1 as a", "12 as a"),
@@ -115,6 +124,9 @@ BAD = {
     ),
     "measurements: no heading": lambda n: n.cells.remove(prose(n, "What we measured")),
     "measurements: no output": lambda n: code(n, "values = ").outputs.clear(),
+    "headline: 'mean' alone says nothing": lambda n: (
+        code(n, "values = ").outputs[0].data[execute.MEASURED].update(headline="mean")
+    ),
     "memory: the last cell": lambda n: n.cells.pop(),
     "further_reading: no heading": lambda n: n.cells.remove(prose(n, "Further reading\n")),
     "further_reading: no arXiv id": lambda n: edit(prose(n, "arXiv"), "2101.00001", "soon"),

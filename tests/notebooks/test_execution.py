@@ -73,7 +73,14 @@ def test_the_record_of_passed_exercises_is_left_alone(course, monkeypatch):
     [
         (None, "–"),
         ({"headline": "accuracy", "values": {"accuracy": 0.8123}}, "accuracy 0.812"),
-        ({"headline": "accuracy", "values": {"accuracy": [0.8, 0.7, 0.9]}}, "accuracy 0.8"),
+        (
+            {"headline": "accuracy", "values": {"accuracy": [0.8, 0.7, 0.9]}},
+            "accuracy 0.80 [0.70, 0.90]",
+        ),
+        (
+            {"headline": "gain", "values": {"gain": [0.1, 0.05, 0.15, 6]}},
+            "gain 0.10 [0.05, 0.15] over 6 runs",
+        ),
         ({"headline": "bias wins", "values": {"accuracy": 0.8}}, "bias wins"),
     ],
 )

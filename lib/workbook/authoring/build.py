@@ -57,10 +57,13 @@ def code_hash(notebook: nbformat.NotebookNode) -> str:
     return hashlib.sha256("\0".join(code).encode()).hexdigest()
 
 
-def make(source: Path, edition: str, language: str = "en") -> nbformat.NotebookNode:
+def make(
+    source: Path, edition: str, language: str = "en", notes: bool | None = None
+) -> nbformat.NotebookNode:
     """Return one edition of a source as a notebook without outputs.
 
-    Another language changes the texts alone; code cells are those of the English edition.
+    Another language changes the texts alone; code cells are those of the English edition. Speaker
+    notes are in the solved edition, which instructors show, unless `notes` says otherwise.
 
     Raises WorkbookError that names the file and the cell when the source breaks a rule.
     """
@@ -73,6 +76,8 @@ def make(source: Path, edition: str, language: str = "en") -> nbformat.NotebookN
         _make_learner(notebook, language)
     else:
         _keep_solutions(notebook.cells)
+    if not (edition == "solved" if notes is None else notes):
+        notebook.cells = [cell for cell in notebook.cells if not is_note(cell)]
     _mend_links(notebook.cells, "../" * ((edition == "solved") + (language != "en")))
     hashed = source_hash(source, language)
     mark = {"source": source.name, "source_sha256": hashed, "edition": edition}
@@ -96,6 +101,11 @@ def _read_source(source: Path) -> nbformat.NotebookNode:
 def own(cell) -> dict:
     """Return what the course noted about a cell: the values of OWN_KEYS."""
     return cell.metadata.get("workbook", {})
+
+
+def is_note(cell) -> bool:
+    """Tell whether a cell holds speaker notes."""
+    return cell.metadata.get("slideshow", {}).get("slide_type") == "notes"
 
 
 def stub(code: str) -> str:
@@ -175,11 +185,11 @@ def executed(source: Path) -> nbformat.NotebookNode:
 
 
 def with_outputs(source: Path, language: str = "en") -> nbformat.NotebookNode:
-    """Return the learner edition with the outputs of the solved one, but for the exercises.
+    """Return the learner edition with notes and, but for exercises, the outputs of the solved.
 
     In another language its quiz is in that language.
     """
-    notebook = make(source, "learner", language)
+    notebook = make(source, "learner", language, notes=True)
     outputs = [cell.outputs for cell in executed(source).cells if cell.cell_type == "code"]
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     for cell, found in zip(code, outputs, strict=True):

@@ -1,10 +1,12 @@
 """Run the notebooks headless, and keep the executed solved edition and its measurements."""
 
+import asyncio
 import contextlib
 import importlib.metadata
 import os
 import re
 import shutil
+import signal
 import tempfile
 import time
 from dataclasses import dataclass
@@ -40,13 +42,23 @@ class Run:
     error: str | None = None
 
 
+class _Client(nbclient.NotebookClient):
+    """Ends at Ctrl-C as other programs do: nbclient takes it for the death of the kernel."""
+
+    async def async_start_new_kernel_client(self):
+        """Connect to the kernel, after which nothing of nbclient's listens to Ctrl-C."""
+        with contextlib.suppress(NotImplementedError, RuntimeError):  # Windows, or a thread
+            asyncio.get_running_loop().remove_signal_handler(signal.SIGINT)
+        return await super().async_start_new_kernel_client()
+
+
 def execute(notebook, name: str, on_cell=lambda: None, language: str = "en") -> Run:
     """Run all cells of a notebook in `notebooks/`, in place, and return what it took.
 
     Raises WorkbookError that names the notebook and the cell when a cell fails.
     """
     last = SimpleNamespace(cell=0)
-    client = nbclient.NotebookClient(
+    client = _Client(
         notebook,
         kernel_name="python3",
         extra_arguments=["--log-level=ERROR"],
@@ -65,6 +77,9 @@ def execute(notebook, name: str, on_cell=lambda: None, language: str = "en") -> 
         environment = {**os.environ, **own}
         try:
             client.execute(env=environment)
+        except KeyboardInterrupt:
+            client.shutdown_kernel = "immediate"  # else it tells of its own interrupt, at length
+            raise
         except CellExecutionError as error:
             kind = "" if error.ename == "WorkbookError" else f"{error.ename}: "
             raise WorkbookError(f"{name}, cell {last.cell}: {kind}{error.evalue}") from error
@@ -148,6 +163,10 @@ def _run_one(
         progress.console.print(str(error), style="red", markup=False, highlight=False)
         result = Run(source.stem, error=str(error))
     progress.stop_task(task)
+    if not progress.console.is_terminal:  # a file shows no bar
+        name, minutes, memory, _ = _cells(result)
+        told = "failed" if result.error else f"{minutes} min, {memory} GB"
+        progress.console.print(f"{name}: {told}", highlight=False)
     return result
 
 
@@ -220,10 +239,12 @@ def _shorten(text: str) -> str:
 def _table(runs: list[Run]) -> Table:
     table = Table("notebook", "minutes", "peak memory (GB)", "headline")
     for one in runs:
-        numbers = (
-            f"{one.minutes:.1f}",
-            f"{one.peak_memory_gb:.1f}",
-            measurements.headline(one.measured),
-        )
-        table.add_row(one.name, *(("–", "–", "failed") if one.error else numbers))
+        table.add_row(*_cells(one))
     return table
+
+
+def _cells(one: Run) -> tuple[str, str, str, str]:
+    if one.error:
+        return one.name, "–", "–", "failed"
+    minutes, memory = f"{one.minutes:.1f}", f"{one.peak_memory_gb:.1f}"
+    return one.name, minutes, memory, measurements.headline(one.measured)

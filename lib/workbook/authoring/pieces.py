@@ -351,12 +351,20 @@ def cut_output(output) -> list:
     if "text/markdown" in data:
         return _first(_cut_text_blocks(data["text/markdown"]), _markdown_output)
     if "<table" in data.get("text/html", ""):
-        return _first(_cut_table(data["text/html"]), _html_output)
+        return _first(_cut_table(_without_folded(data["text/html"])), _html_output)
     if "<details" in data.get("text/html", ""):
         return list(map(_html_output, _cut_questions(data["text/html"])))
     if "text/html" in data:
         return [output]
     return _first(_cut_printed(output.get("text", data.get("text/plain", ""))), _text_output)
+
+
+def _without_folded(html: str) -> str:
+    """Return HTML without its folded boxes: what is not worth a look on the page is none here."""
+    soup = BeautifulSoup(html, "html.parser")
+    for box in soup.select("details"):
+        box.extract()
+    return str(soup)
 
 
 def _first(parts: list[tuple[str, int]], make: Callable) -> list:

@@ -130,7 +130,7 @@ def _soup(text: str) -> BeautifulSoup:
 
 def _notebook_page(source: Path, language: str) -> Page:
     notebook = build.with_outputs(source, language)
-    notebook.cells = [cell for cell in notebook.cells if not _is_note(cell)]
+    notebook.cells = [cell for cell in notebook.cells if not build.is_note(cell)]
     for cell in notebook.cells:
         if "check" in build.own(cell):  # it speaks of the solution, and the page shows the stub
             cell.outputs = []
@@ -141,10 +141,6 @@ def _notebook_page(source: Path, language: str) -> Page:
         for block in body.select(".output" if is_translated else ".output, .prose"):
             block["lang"] = "en"  # for programs that read aloud
     return Page(f"{source.stem}.html", body.h1.get_text(), body, is_notebook=True)
-
-
-def _is_note(cell) -> bool:
-    return cell.metadata.get("slideshow", {}).get("slide_type") == "notes"
 
 
 class _Renderer(html.Renderer):

@@ -38,11 +38,15 @@ th, td {{ padding: 4px 12px; border-bottom: 1px solid #767676; text-align: left;
 """
 
 
+NAMES = ("notebook", "exercises passed", "quiz, answers right", "minutes of exercises")
+
+
 class Chapter(NamedTuple):
     """What was done of one notebook: exercises by number, the quiz, minutes of what was passed."""
 
     number: str
     title: str
+    file: str
     passed: list[str]
     exercises: dict[str, int]
     quiz: str
@@ -61,7 +65,9 @@ def chapters() -> list[Chapter]:
         passed = [number for number in exercises if done.get(number) == "passed"]
         if exercises:
             quiz = quizzes.get(one.number, "–")
-            result.append(Chapter(one.number, one.title, passed, exercises, quiz))
+            result.append(
+                Chapter(one.number, one.title, one.notebook.name, passed, exercises, quiz)
+            )
     return result
 
 
@@ -82,12 +88,21 @@ def summary(found: list[Chapter]) -> str:
 
 
 def table() -> None:
-    """Display a row a notebook: exercises passed, the quiz, minutes."""
+    """Display a row a notebook, with a link to it: exercises passed, the quiz, minutes."""
     found = chapters()
     head = summary(found)
-    rows = ["  ".join(_cells(chapter)) for chapter in found]
-    plain = "\n".join([head, *rows])
-    display({"text/html": f"<p>{head}</p>{_table(found)}", "text/plain": plain}, raw=True)
+    plain = "\n".join([head, *("  ".join(_cells(chapter)) for chapter in found)])
+    display({"text/markdown": f"{head}\n\n{_linked(found)}", "text/plain": plain}, raw=True)
+
+
+def _linked(found: list[Chapter]) -> str:
+    """Return the table as Markdown, whose links the site and the slides know how to treat."""
+    rows = [(f"[{name}]({c.file})", *rest) for c in found for name, *rest in [_cells(c)]]
+    lines = (
+        f"| {' | '.join(cells)} |"
+        for cells in (map(report.say, NAMES), [":---"] * len(NAMES), *rows)
+    )
+    return "\n".join(lines)
 
 
 def _cells(chapter: Chapter) -> tuple[str, ...]:
@@ -102,11 +117,8 @@ def _share(part, whole) -> str:
 
 
 def _table(found: list[Chapter]) -> str:
-    # JupyterLab sets the text of tables to the right.
-    left = ' style="text-align: left"'
-    names = ("notebook", "exercises passed", "quiz, answers right", "minutes of exercises")
-    head = "".join(f"<th{left}>{report.say(name)}</th>" for name in names)
-    rows = ("".join(f"<td{left}>{html.escape(c)}</td>" for c in _cells(one)) for one in found)
+    head = "".join(f"<th>{report.say(name)}</th>" for name in NAMES)
+    rows = ("".join(f"<td>{html.escape(c)}</td>" for c in _cells(one)) for one in found)
     return f"<table><tr>{head}</tr>{''.join(f'<tr>{row}</tr>' for row in rows)}</table>"
 
 

@@ -28,7 +28,7 @@ QUIZ = "quiz "
 MARKS = {"passed": "✓", "tried": "…", "not started": "○"}
 # All that Python makes of a body that holds nothing but a docstring, `...` or `pass`.
 IDLE = {"RESUME", "NOP", "LOAD_CONST", "RETURN_CONST", "RETURN_VALUE"}
-COLORS = {"passed": "#009E73", "tried": "#E69F00", "not started": "#8C8C8C"}
+COLORS = {"passed": "#009E73", "tried": "#C28500", "not started": "#8C8C8C"}
 
 
 class NotStarted(Exception):
@@ -221,14 +221,23 @@ def _sentence(error):
 
 def _show(result):
     title = told(TITLES[result.exercise])
-    head = f"{MARKS[result.status]} {say('Exercise')} {result.exercise} {title}"
-    if not result:
-        head += f": {say('not there yet' if result.status == 'tried' else 'not started')}"
+    said = "not there yet" if result.status == "tried" else "not started"
+    note = _count(result.exercise) if result else say(said)
+    head = f"{MARKS[result.status]} {say('Exercise')} {result.exercise} {title}: {note}"
     # Only the edge is coloured, so that the text is legible in dark and light themes.
     css = f"border-left: 6px solid {COLORS[result.status]}; padding: 4px 12px"
     block = f'<div style="{css}"><b>{markup(head)}</b><br>{markup(result.message)}</div>'
     plain = f"{head}\n{result.message}".strip()
     display({"text/html": block, "text/plain": plain}, raw=True)
+
+
+def _count(exercise: str) -> str:
+    """Return how many exercises of a notebook are passed, with the one that passed just now."""
+    notebook = exercise.partition(".")[0]
+    numbers = [number for number in TITLES if number.partition(".")[0] == notebook]
+    done = progress() | {exercise: "passed"}
+    passed = sum(done.get(number) == "passed" for number in numbers)
+    return say("passed, {passed} of {exercises}", passed=passed, exercises=len(numbers))
 
 
 def _record():

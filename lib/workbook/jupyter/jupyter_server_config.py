@@ -6,6 +6,17 @@ from workbook import settings
 
 c = get_config()  # noqa: F821 - Jupyter gives this name to its configuration files
 
+# The terminal is read for the address and for errors; what other packages tell would bury both.
+c.Application.logging_config = {
+    "filters": {"course": {"()": "workbook.jupyter.quiet.Quiet"}},
+    "handlers": {"console": {"filters": ["course"]}},
+}
+
+# A login shell, which Jupyter takes where its own output is no terminal, would set PATH anew, and
+# the command `workbook` would be gone from it.
+if os.name != "nt":
+    c.ServerApp.terminado_settings = {"shell_command": [os.environ.get("SHELL") or "sh"]}
+
 # Only this machine reaches it; the token stays on, as Jupyter has it.
 c.ServerApp.ip = "127.0.0.1"
 # JupyterLab refuses to start as root, which is how most containers run.
