@@ -34,7 +34,10 @@ OKABE_ITO = {
 }
 # On white, orange and sky blue are fainter than the 3:1 that thin lines need (WCAG 1.4.11): brown
 # and violet stand for them, as far from the others, also to eyes that see two kinds of colour.
-SERIES = ["#0072B2", "#733C1E", "#009E73", "#CC79A7", "#7800E1", "#000000"]
+STRONGER = {"brown": "#733C1E", "violet": "#7800E1"}
+SERIES = [
+    (OKABE_ITO | STRONGER)[name] for name in ("blue", "brown", "green", "purple", "violet", "black")
+]
 MARKERS = "osD^vP"
 STYLE = {
     "font.size": 14,

@@ -117,8 +117,8 @@ def above(chances, hits, wanted):
     return float("inf")
 
 
-def one_by_one(chances, hits, wanted):
-    pairs = sorted(zip(chances, hits, strict=True), reverse=True)
+def one_by_one(chances, hits, wanted, order=None):
+    pairs = sorted(zip(chances, hits, strict=True), key=order, reverse=True)
     found = float("inf")
     for i, (chance, _) in enumerate(pairs, 1):
         if np.mean([hit for _, hit in pairs[:i]]) >= wanted:
@@ -127,12 +127,7 @@ def one_by_one(chances, hits, wanted):
 
 
 def ties_apart(chances, hits, wanted):
-    pairs = sorted(zip(chances, hits, strict=True), key=lambda pair: -pair[0])
-    found = float("inf")
-    for i, (chance, _) in enumerate(pairs, 1):
-        if np.mean([hit for _, hit in pairs[:i]]) >= wanted:
-            found = chance
-    return found
+    return one_by_one(chances, hits, wanted, order=lambda pair: pair[0])
 
 
 def or_nothing(chances, hits, wanted):

@@ -119,23 +119,22 @@ class Report:
         """Return how the chosen method compares with the best one that needs no language model."""
         name = self.results["best_yardstick"]
         difference = self._difference(name)
-        return (
-            f"The best that needs no language model ({TITLES[name]}) reaches "
-            f"{told(self.results['test_scores'][name])}; the difference is {signed(difference)}"
-            f"{_verdict(difference, name)}"
-        )
+        begins = self._compared("The best that needs no language model", name, difference)
+        return f"{begins}{_verdict(difference, name)}"
 
     def _against_prompt(self) -> str:
         """Return how tuning compares with the best prompt, a sentence, or ""."""
-        name = self.results["best_prompt"]
         if self.chosen not in candidates.TUNED:
             return ""
+        name = self.results["best_prompt"]
         difference = self._difference(name)
         enough = "" if difference.low > 0 or difference.high < 0 else ", too few rows to tell"
-        return (
-            f" The best prompt ({TITLES[name]}) reaches {told(self.results['test_scores'][name])}; "
-            f"the difference is {signed(difference)}{enough}."
-        )
+        return f" {self._compared('The best prompt', name, difference)}{enough}."
+
+    def _compared(self, what: str, name: str, difference: metrics.Interval) -> str:
+        """Return the score of another method and how far the chosen one lies above it."""
+        score = told(self.results["test_scores"][name])
+        return f"{what} ({TITLES[name]}) reaches {score}; the difference is {signed(difference)}"
 
     def _difference(self, name: str) -> metrics.Interval:
         """Return the test score of the chosen method less that of another one."""

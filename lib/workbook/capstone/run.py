@@ -165,15 +165,16 @@ class Run:
         """Return all that is measured; the test rows come last, for the chosen method."""
         judged = self._judged()
         scores = {name: self._score("validation", found) for name, found in judged.items()}
-        chosen = candidates.choose({name: scores[name].estimate for name in self.wanted})
+        estimates = {name: score.estimate for name, score in scores.items()}
+        chosen = candidates.choose({name: estimates[name] for name in self.wanted})
         if self.options.method != "auto":
             chosen = self.wanted[-1]
-        prompt = candidates.best_prompt({name: scores[name].estimate for name in scores})
+        prompt = candidates.best_prompt(estimates)
         tests, panels = self._tests(chosen, prompt, judged)
         yardsticks = reversed(candidates.yardsticks(self.project))  # of equals the less trivial
         return {
             "chosen": chosen,
-            "best_yardstick": max(yardsticks, key=lambda name: scores[name].estimate),
+            "best_yardstick": max(yardsticks, key=estimates.get),
             "best_prompt": prompt,
             "validation": judged,
             "validation_scores": scores,
