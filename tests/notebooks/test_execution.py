@@ -34,7 +34,7 @@ def test_run_keeps_the_solved_edition_and_its_measurements(course, capsys):
     recorded = measurements.shown("99")
     assert recorded["values"] == {"mean": 2.0, "share": 1 / 3}
     assert recorded["code_sha256"] == build.code_hash(kept) and recorded["cost"] is None
-    assert recorded["headline"] == "mean" and recorded["scale"] == "default"
+    assert recorded["headline"] == "the mean is 2" and recorded["scale"] == "default"
     assert set(recorded["versions"]) == {"torch", "transformers"}
     assert "cores" in recorded["machine"]
 
