@@ -18,6 +18,7 @@ DOCS = settings.repo_root() / "docs"
 GUIDE = (DOCS / "teaching.md").read_text("utf-8")
 MAP = (DOCS / "lecture_map.md").read_text("utf-8")
 MISTAKES = re.findall(r"^\| (\d+\.\d+) \| (.+?) \| (.+?) \|$", GUIDE, re.MULTILINE)
+LIVE = re.findall(r"^\| (\d\d) \| ([^\[|]+?) \| .+? \| .+? \|$", GUIDE, re.MULTILINE)
 PLACES = re.findall(r"(\d\d) · ([^;|]+?)(?=[;|)]| \|)", MAP)
 VERDICTS = ("agrees", "more precise", "corrects", "–")
 
@@ -91,6 +92,16 @@ def test_commands_of_the_guide_exist():
     names = {command.callback.__name__ for command in cli.app.registered_commands}
     asked = set(re.findall(r"bin/workbook (\w+)", GUIDE))
     assert {"present", "bundle", "run"} <= asked <= names
+
+
+def test_what_is_live_is_in_the_plan_of_two_hours():
+    planned = {
+        (number, name)
+        for session in teaching.TWO_HOURS
+        for number, names in session.parts
+        for name in names
+    }
+    assert len(LIVE) == 3 and set(LIVE) <= planned
 
 
 def test_there_are_questions_on_every_notebook_but_the_first():
