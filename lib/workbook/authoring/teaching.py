@@ -16,7 +16,7 @@ HEADER = re.compile(
     r"\*\*Minutes:?\*\*:? (\d+) to study \(of which (\d+) on exercises\), (\d+)\s+as a\s+talk"
 )
 MARKED = re.compile(r"(<!-- (\w+):start -->\n).*?(<!-- \2:end -->)", re.DOTALL)
-HEADING = re.compile(r"^#{1,2} +(.+)$", re.MULTILINE)
+HEADING = re.compile(r"^#{1,3} +(?!Exercise)(.+)$", re.MULTILINE)
 
 
 class Minutes(NamedTuple):
@@ -41,8 +41,15 @@ TWO_HOURS = (
     Session(
         "Ask",
         (
-            ("00", ("Does this machine run the course?", "A first hello")),
-            ("01", ("Zero-shot, one-shot, few-shot", "Accuracy against shots")),
+            ("00", ("A first hello",)),
+            (
+                "01",
+                (
+                    "01 In-context learning",
+                    "Zero-shot, one-shot, few-shot",
+                    "Accuracy against shots",
+                ),
+            ),
         ),
     ),
     Session(
@@ -51,21 +58,35 @@ TWO_HOURS = (
             (
                 "03",
                 (
+                    "03 Single-task tuning",
                     "The task and the three splits",
                     "The loss is about a distribution over tokens",
                     "The loop, first in words",
                     "Your run",
-                    "Overfitting",
                     "The final test, once",
+                    "How many examples?",
                 ),
             ),
         ),
         exercises=("3.2",),
     ),
-    Session("What it costs", (("04", ("What fell, over several runs",)),)),
+    Session(
+        "What it costs",
+        (
+            (
+                "04",
+                (
+                    "04 Catastrophic forgetting",
+                    "A panel of abilities",
+                    "What fell, over several runs",
+                    "Read the answers",
+                ),
+            ),
+        ),
+    ),
     Session(
         "Fewer weights",
-        (("07", ("LoRA: learn the few ranks alone", "Merge: nothing to pay at inference")),),
+        (("07", ("07 LoRA", "LoRA: learn the few ranks alone", "The test")),),
     ),
 )
 ONE_DAY = (
@@ -115,12 +136,20 @@ def minutes(number: str) -> Minutes:
 
 def sections(number: str) -> dict[str, float]:
     """Return the sections of a notebook with their minutes as a talk."""
+    found: dict[str, float] = {}
+    for name, cell in _in_sections(number):
+        found[name] = found.get(name, 0) + build.own(cell).get("minutes", 0)
+    return found
+
+
+def _in_sections(number: str) -> list[tuple]:
+    """Return the cells of a notebook, each after the name of its section."""
     [source] = sources([number])
-    found, name = {}, ""
+    found, name = [], ""
     for cell in build.make(source, "solved").cells:
         if cell.cell_type == "markdown" and (heading := HEADING.match(cell.source)):
             name = heading[1]
-        found[name] = found.get(name, 0) + build.own(cell).get("minutes", 0)
+        found.append((name, cell))
     return found
 
 
@@ -186,9 +215,15 @@ def numbers_of(name: str) -> list[str]:
 
 
 def _in_class(session: Session) -> str:
-    parts = [f"{number}: {', '.join(names) or 'all slides'}" for number, names in session.parts]
-    done = f"exercise {', '.join(session.exercises)}" if session.exercises else ""
-    return "; ".join(filter(None, [*parts, done]))
+    """Return what is shown, a line a notebook, and which exercises are done."""
+    parts = [" · ".join((number, *_names(number, names))) for number, names in session.parts]
+    done = [f"exercise {', '.join(session.exercises)}"] if session.exercises else []
+    return "<br>".join([*parts, *done])
+
+
+def _names(number: str, names: tuple[str, ...]) -> list[str]:
+    """Return the sections without the number that stands before a notebook's title."""
+    return [name.removeprefix(f"{number} ") for name in names] or ["all slides"]
 
 
 def _at_home(session: Session) -> str:
