@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from workbook import assets, cli, settings, translation
 from workbook.assets import convert
-from workbook.authoring import build, pieces, slides
+from workbook.authoring import build, pieces, slides, teaching
 from workbook.errors import WorkbookError
 
 SAMPLE = Path(__file__).parents[1] / "notebooks" / "fixtures" / "99_sample.py"
@@ -201,12 +201,13 @@ def test_every_formula_of_the_course_becomes_mathml(path):
 # ------------------------------------------------------------------------------------ speaker notes
 
 
-def test_notes_are_open_on_every_sub_slide_with_the_minutes(soup):
+def test_notes_are_open_on_the_first_sub_slide_and_the_minutes_on_every_one(soup):
     notes = [frame.select_one("aside.notes") for frame in frames(soup)]
     assert len(notes) > 4 and all(notes)
-    for note in notes:
-        assert not note.find("details") and "Count aloud with the class." in note.text
-        assert "Minutes: 1" in note.text
+    assert "Count aloud with the class." in notes[0].text and not notes[0].find("details")
+    for number, note in enumerate(notes, 1):
+        assert f"Minutes: 1, {number}/{len(notes)}" in note.text
+        assert ("Count aloud" in note.text) == (number == 1)
 
 
 def test_the_clock_shares_the_minutes_of_a_slide_among_its_sub_slides(soup):
@@ -232,7 +233,7 @@ def test_a_sub_slide_with_notes_of_its_own_keeps_them(source):
         if frame.h2
     }
     assert "Only here." in found["Apart"] and "Count aloud" not in found["Apart"]
-    assert "Count aloud" in found["Exercise: mean"]
+    assert "Only here." not in found["Exercise: mean"]
 
 
 def test_a_sub_slide_without_heading_names_its_part(soup):
@@ -251,6 +252,67 @@ def test_slides_in_another_language_have_its_notes_and_minutes(source):
     soup = BeautifulSoup(slides.page(source, "ko"), "html.parser")
     assert soup.html["lang"] == "ko"
     assert "시간(분): 1" in soup.aside.text and "함께 세어 봅니다." in soup.aside.text
+
+
+# -------------------------------------------------------------------------------------------- plans
+
+
+SESSIONS = (
+    teaching.Session("First", (("99", ("What we measured", "A sample notebook")),), ("99.1",)),
+    teaching.Session("Again", (("99", ()),)),
+)
+
+
+@pytest.fixture
+def plan(source, monkeypatch):
+    """The page of a plan that names the sample twice."""
+    text = source.read_text("utf-8")
+    for key in ("exercise", "check"):  # whose first part names the notebook
+        text = text.replace(f'{key}="mean"', f'{key}="99.1"')
+    source.write_text(text, encoding="utf-8")
+    execute(source)
+    monkeypatch.setitem(teaching.PLANS, "short", SESSIONS)
+    monkeypatch.setattr(slides.course, "CHAPTERS", (slides.course.Chapter("99", "Sample", "?"),))
+    build.write(build.make(source, "learner"), build.output_path(source, "learner"))
+    return BeautifulSoup(slides.plan_page("short"), "html.parser")
+
+
+def test_a_plan_is_one_deck_with_a_slide_before_each_session(plan):
+    all_frames = frames(plan)
+    rows = [[cell.text for cell in row.select("td")] for row in all_frames[0].select("tbody tr")]
+    for (name, minutes, slide), session in zip(rows, SESSIONS, strict=True):
+        frame = all_frames[int(slide) - 1]
+        assert frame.h1.text == name == session.name
+        assert frame.li.text == "99 Sample" and f"Minutes: {minutes}" in frame.text
+    assert rows[0][1:] == ["2", "2"], "a minute of slides, and one for the exercise"
+
+
+def test_a_plan_shows_its_sections_and_the_exercises_done_in_class(plan):
+    second = [frame.h1.text if frame.h1 else "" for frame in frames(plan)].index("Again")
+    first, again = frames(plan)[:second], frames(plan)[second:]
+    assert [h2.text for frame in first for h2 in frame.select("h2")] == [
+        "Exercise: mean", "What we measured",
+    ]  # fmt: skip
+    assert not any(frame.text.count("your code here") for frame in again)
+    assert "Further reading" in [h2.text for frame in again for h2 in frame.select("h2")]
+
+
+def test_the_clock_of_a_plan_counts_what_is_done_in_class(plan):
+    seconds = [int(frame["data-timing"]) for frame in frames(plan)]
+    assert sum(seconds) == 60 * sum(map(teaching.talk_minutes, SESSIONS)) == 180
+    ids = [tag["id"] for tag in plan.select("[id]")]
+    assert len(set(ids)) == len(ids)
+
+
+def test_the_command_wants_a_notebook_or_a_plan_and_writes_either(plan, tmp_path):
+    result = CliRunner().invoke(cli.app, ["present", "--plan", "short", "--out", str(tmp_path)])
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "short.html").read_text("utf-8") == slides.plan_page("short")
+    for asked in (["present"], ["present", "99", "--plan", "short"]):
+        error = CliRunner().invoke(cli.app, asked).exception
+        assert isinstance(error, WorkbookError) and "Name one" in str(error)
+    with pytest.raises(WorkbookError, match="no plan 'long': choose from two-hours"):
+        slides.plan_page("long")
 
 
 # ------------------------------------------------------------------------------------ the functions

@@ -10,7 +10,7 @@ import nbformat
 import pytest
 
 from workbook import cli, course, settings
-from workbook.authoring import teaching
+from workbook.authoring import build, teaching
 from workbook.authoring.sources import sources
 from workbook.errors import WorkbookError
 
@@ -41,8 +41,8 @@ def test_plans_fit_their_time():
     def total(name):
         return sum(map(teaching.talk_minutes, teaching.PLANS[name]))
 
-    assert 60 <= total("two hours") <= 110, "the rest is for installing, questions and a break"
-    assert 240 <= total("one day") <= 360
+    assert 60 <= total("two-hours") <= 110, "the rest is for installing, questions and a break"
+    assert 240 <= total("one-day") <= 360
     assert len(teaching.SIX_WEEKS) == 6
     assert all(teaching.talk_minutes(session) <= 120 for session in teaching.SIX_WEEKS)
 
@@ -50,7 +50,7 @@ def test_plans_fit_their_time():
 def test_six_weeks_leave_no_notebook_out():
     read = {number for session in teaching.SIX_WEEKS for number in session.reading}
     there = {source.stem[:2] for source in sources()}
-    assert there == {*teaching.numbers_of("six weeks"), *read}
+    assert there == {*teaching.numbers_of("six-weeks"), *read}
 
 
 def test_minutes_of_the_sections_are_those_of_the_header(source):
@@ -58,7 +58,30 @@ def test_minutes_of_the_sections_are_those_of_the_header(source):
     assert sum(teaching.sections(number).values()) == teaching.minutes(number).talk
 
 
-def test_an_unknown_section_or_exercise_is_refused():
+@pytest.mark.parametrize(
+    ("number", "names", "exercises"),
+    {
+        (number, names, session.exercises)
+        for sessions in teaching.PLANS.values()
+        for session in sessions
+        for number, names in session.parts
+    },
+)
+def test_a_session_shows_its_minutes_and_only_its_exercises(number, names, exercises):
+    shown = teaching.places(number, names, exercises)
+    [source] = sources([number])
+    cells = [build.own(cell) for cell in build.make(source, "solved").cells]
+    minutes = sum(cells[place - 1].get("minutes", 0) for place in shown)
+    assert minutes == teaching._talk(number, names)
+    done = {cells[place - 1].get("exercise") for place in shown} - {None}
+    there = {cell.get("exercise") for cell in cells if "exercise" in cell}
+    assert done & there >= set(exercises) & there
+    assert number == "02" or done <= set(exercises)  # whose exercises have minutes in the talk
+
+
+def test_an_unknown_plan_section_or_exercise_is_refused():
+    with pytest.raises(WorkbookError, match="choose from two-hours, one-day"):
+        teaching.plan("two")
     with pytest.raises(WorkbookError, match="no section 'Nothing'"):
         teaching.talk_minutes(teaching.Session("x", (("03", ("Nothing",)),)))
     with pytest.raises(WorkbookError, match="no exercise 3.99"):

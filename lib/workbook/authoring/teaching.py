@@ -16,6 +16,7 @@ HEADER = re.compile(
     r"\*\*Minutes:?\*\*:? (\d+) to study \(of which (\d+) on exercises\), (\d+)\s+as a\s+talk"
 )
 MARKED = re.compile(r"(<!-- (\w+):start -->\n).*?(<!-- \2:end -->)", re.DOTALL)
+EXERCISE = re.compile(r"#{2,3} +Exercise")
 HEADING = re.compile(r"^#{1,3} +(?!Exercise)(.+)$", re.MULTILINE)
 
 
@@ -103,7 +104,7 @@ SIX_WEEKS = (
     Session("Week 5", (("06", ()),)),
     Session("Week 6", (("07", ()),), reading=("08", "11", "12")),
 )
-PLANS = {"two hours": TWO_HOURS, "one day": ONE_DAY, "six weeks": SIX_WEEKS}
+PLANS = {"two-hours": TWO_HOURS, "one-day": ONE_DAY, "six-weeks": SIX_WEEKS}
 
 
 def guide() -> Path:
@@ -203,10 +204,46 @@ def _plan(name: str) -> str:
     numbers = numbers_of(name)
     computing = math.ceil(sum(minutes(number).computing or 0 for number in numbers))
     command = f"`.venv/bin/workbook run {' '.join(numbers)}`"
-    evening = f"The evening before: {command}, about {computing} minutes on two cores."
-    return (
-        "\n".join([*rows, "", f"In class: {total:g} minutes, breaks not counted. {evening}"]) + "\n"
-    )
+    below = [
+        f"In class: {total:g} minutes, breaks not counted.",
+        f"The slides: `.venv/bin/workbook present --plan {name}`.",
+        f"The evening before: {command}, about {computing} minutes on two cores.",
+    ]
+    return "\n".join([*rows, "", " ".join(below)]) + "\n"
+
+
+def plan(name: str) -> tuple[Session, ...]:
+    """Return the sessions of a plan; raises WorkbookError for an unknown one."""
+    if name not in PLANS:
+        raise WorkbookError(f"There is no plan {name!r}: choose from {', '.join(PLANS)}.")
+    return PLANS[name]
+
+
+def places(number: str, names: tuple[str, ...], exercises: tuple[str, ...]) -> set[int]:
+    """Return which cells of a notebook, counted from 1, a session shows.
+
+    Those of the named sections, or all, without the exercises that are not done in class.
+    """
+    cells = _in_sections(number)
+    inside = {place for place, (name, _) in enumerate(cells, 1) if not names or name in names}
+    return inside - _homework([cell for _, cell in cells], exercises)
+
+
+def _homework(cells, exercises: tuple[str, ...]) -> set[int]:
+    """Return the cells of exercises, from heading to check, that have no minutes in the talk."""
+    found: set[int] = set()
+    heading = 0
+    for place, cell in enumerate(cells, 1):
+        if cell.cell_type == "markdown" and EXERCISE.match(cell.source):
+            heading = place
+        check = build.own(cell).get("check")
+        if check and check not in exercises and not _has_minutes(cells[heading - 1]):
+            found |= set(range(heading, place + 1))
+    return found
+
+
+def _has_minutes(cell) -> bool:
+    return build.own(cell).get("minutes", 0) > 0
 
 
 def numbers_of(name: str) -> list[str]:
@@ -293,8 +330,8 @@ def _order(number: str) -> list[int]:
 
 PARTS = {
     "minutes": _minutes_table,
-    "two_hours": lambda: _plan("two hours"),
-    "one_day": lambda: _plan("one day"),
-    "six_weeks": lambda: _plan("six weeks"),
+    "two_hours": lambda: _plan("two-hours"),
+    "one_day": lambda: _plan("one-day"),
+    "six_weeks": lambda: _plan("six-weeks"),
     "mistakes": _mistakes_list,
 }
