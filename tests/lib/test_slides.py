@@ -145,6 +145,29 @@ def test_exercises_are_stubs_and_neither_checked_nor_solved(soup):
         assert absent not in text, absent
 
 
+def test_code_that_prints_nothing_is_left_out_unless_the_source_shows_it(source):
+    def shown(marker):
+        cell = f"\n# %%{marker}\ndef helper():\n    return numbers\n"
+        source.write_text(text + cell, encoding="utf-8")
+        execute(source)
+        return "helper" in BeautifulSoup(slides.page(source), "html.parser").text
+
+    text = source.read_text("utf-8")
+    assert not shown("") and shown(' code="show"')
+
+
+def test_what_is_for_readers_is_in_the_talk_only_with_minutes(source):
+    def shown():
+        page = BeautifulSoup(slides.page(source), "html.parser")
+        return {tag.text for tag in page.select("h2")} & {"What we measured", "Further reading"}
+
+    assert not shown()
+    old = "# %% [markdown]\n# ## What we measured"
+    new = old.replace("[markdown]", '[markdown] slide="slide" minutes=1')
+    source.write_text(source.read_text("utf-8").replace(old, new), encoding="utf-8")
+    assert shown() == {"What we measured"}
+
+
 def test_each_exercise_has_its_solution_for_the_key(soup):
     stubs, solutions = soup.select("div.stub"), soup.select("div.solution")
     assert len(stubs) == len(solutions) == 3
@@ -225,8 +248,8 @@ def test_every_slide_names_the_cells_of_the_source(soup):
 def test_a_sub_slide_with_notes_of_its_own_keeps_them(source):
     old = source.read_text(encoding="utf-8")
     own = '# %% [markdown] slide="notes"\n# Only here.\n\n# %% [markdown]\n# ## What we measured'
-    parts = old.split("# %% [markdown]\n# ## What we measured")
-    source.write_text(f"{parts[0]}# %% [markdown]\n# ## Apart\n\n{own}{parts[1]}", encoding="utf-8")
+    own = f"# %% [markdown]\n# ## Apart\n\n{own}"
+    source.write_text(old.replace("# %% [markdown]\n# ## What we measured", own), encoding="utf-8")
     found = {
         frame.h2.text: frame.select_one("aside").text
         for frame in frames(BeautifulSoup(slides.page(source), "html.parser"))
@@ -258,8 +281,10 @@ def test_slides_in_another_language_have_its_notes_and_minutes(source):
 
 
 SESSIONS = (
-    teaching.Session("First", (("99", ("What we measured", "A sample notebook")),), ("99.1",)),
-    teaching.Session("Again", (("99", ()),)),
+    teaching.Session(
+        "First", (teaching.Part("99", ("What we measured", "A sample notebook")),), ("99.1",)
+    ),
+    teaching.Session("Again", (teaching.Part("99", without=("Further reading",)),)),
 )
 
 
@@ -291,10 +316,10 @@ def test_a_plan_shows_its_sections_and_the_exercises_done_in_class(plan):
     second = [frame.h1.text if frame.h1 else "" for frame in frames(plan)].index("Again")
     first, again = frames(plan)[:second], frames(plan)[second:]
     assert [h2.text for frame in first for h2 in frame.select("h2")] == [
-        "Exercise: mean", "What we measured",
+        "Exercise: mean",
     ]  # fmt: skip
     assert not any(frame.text.count("your code here") for frame in again)
-    assert "Further reading" in [h2.text for frame in again for h2 in frame.select("h2")]
+    assert not any(frame.select("h2") for frame in again)
 
 
 def test_the_clock_of_a_plan_counts_what_is_done_in_class(plan):
@@ -375,8 +400,8 @@ def test_a_figure_stands_before_the_text_beside_it():
 @pytest.mark.parametrize(
     ("cell", "state"),
     [
-        (code("x"), "open"),
-        (code(LONG), "open"),
+        (code("x"), "closed"),
+        (code("x", PASSED), "open"),
         (code(LONG, PASSED), "closed"),
         (code("import os\nx = 1"), "closed"),
         (code(2 * f"{LONG}\n"), "closed"),
@@ -502,7 +527,7 @@ def test_folded_code_is_in_a_closed_box(source):
 
 def test_a_notebook_that_was_not_executed_is_told(source):
     build.output_path(source, "solved").unlink()
-    with pytest.raises(WorkbookError, match="was not executed yet: do `workbook run 99 --write`"):
+    with pytest.raises(WorkbookError, match="no slides yet, .* do `workbook run 99 --write`"):
         slides.page(source)
 
 

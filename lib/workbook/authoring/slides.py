@@ -96,6 +96,8 @@ def _shown(source: Path, language: str) -> list:
     cells = build.with_outputs(source, language).cells
     _add_solutions(cells, build.make(source, "solved").cells)
     _add_places(cells)
+    untold = teaching.untold(source.stem[:2])
+    cells = [cell for cell in cells if cell.metadata.get("place") not in untold]
     return list(filter(is_shown, _with_notes(cells)))
 
 
@@ -119,9 +121,9 @@ def _notebook(title: str, cells) -> nbformat.NotebookNode:
 def _session_slides(session: teaching.Session, language: str) -> list:
     """Return the slides of a session, the first of which names it."""
     cells = [_divider(session, language)]
-    for number, names in session.parts:
-        [source] = sources([number])
-        places = teaching.places(number, names, session.exercises)
+    for part in session.parts:
+        [source] = sources([part.number])
+        places = teaching.places(part, session.exercises)
         shown = [cell for cell in _shown(source, language) if cell.metadata.place in places]
         for cell in shown:
             if build.own(cell).get("exercise") in session.exercises:
@@ -134,7 +136,8 @@ def _session_slides(session: teaching.Session, language: str) -> list:
 def _divider(session: teaching.Session, language: str):
     titles = {chapter.number: chapter.title for chapter in course.CHAPTERS}
     told = [
-        f"- {number} {translation.say(titles[number], language)}" for number, _ in session.parts
+        f"- {part.number} {translation.say(titles[part.number], language)}"
+        for part in session.parts
     ]
     minutes = f"{translation.say('Minutes', language)}: {teaching.talk_minutes(session):g}"
     return _plain_slide("\n".join([f"# {session.name}", "", *told, "", minutes]))
@@ -162,7 +165,7 @@ def _plain_slide(text: str):
 
 
 def is_shown(cell) -> bool:
-    """Tell whether a cell is in the talk: checks, hints, imports and bare quizzes are not."""
+    """Tell whether a cell is in the talk: checks, hints and code that prints nothing are not."""
     if _kind(cell) == "skip" or "check" in build.own(cell):
         return False
     return cell.cell_type == "markdown" or bool(cell.outputs) or code_state(cell) == "open"
@@ -171,8 +174,8 @@ def is_shown(cell) -> bool:
 def code_state(cell) -> str:
     """Return how the slides show the code of a cell: open, closed or none.
 
-    The key `code` of the cell decides. Without it exercises are open, short cells that draw no
-    figure, and what prints nothing if it fits a slide and is more than imports.
+    The key `code` of the cell decides. Without it exercises are open, and short cells that print
+    something and draw no figure.
     """
     if cell.cell_type == "markdown":
         return "none"
@@ -181,11 +184,8 @@ def code_state(cell) -> str:
         return wish or "none"
     if "exercise" in build.own(cell):
         return "open"
-    if not cell.outputs and cell.source.startswith(("import ", "from ")):
-        return "closed"
-    most = SHORT if cell.outputs else pieces.CODE_LINES
-    short = len(cell.source.splitlines()) <= most and not pieces.has_figure(cell)
-    return "open" if short else "closed"
+    short = len(cell.source.splitlines()) <= SHORT and not pieces.has_figure(cell)
+    return "open" if short and cell.outputs else "closed"
 
 
 def subslides(cells) -> list[list]:
