@@ -95,6 +95,10 @@ def frames(soup) -> list:
     return list(soup.select("section section"))
 
 
+def shown_cells(soup) -> set:
+    return {place for frame in frames(soup) for place in frame["data-cells"].split()}
+
+
 # ----------------------------------------------------------------------------- nothing from outside
 
 
@@ -275,6 +279,8 @@ def test_slides_in_another_language_have_its_notes_and_minutes(source):
     soup = BeautifulSoup(slides.page(source, "ko"), "html.parser")
     assert soup.html["lang"] == "ko"
     assert "시간(분): 1" in soup.aside.text and "함께 세어 봅니다." in soup.aside.text
+    english = BeautifulSoup(slides.page(source), "html.parser")
+    assert shown_cells(soup) == shown_cells(english)
 
 
 # -------------------------------------------------------------------------------------------- plans

@@ -95,7 +95,7 @@ def _shown(source: Path, language: str) -> list:
     """Return the cells of a notebook that its talk shows, with their outputs and notes."""
     cells = build.with_outputs(source, language).cells
     _add_solutions(cells, build.make(source, "solved").cells)
-    _add_places(cells)
+    _add_places(cells, language)
     untold = teaching.untold(source.stem[:2])
     cells = [cell for cell in cells if cell.metadata.get("place") not in untold]
     return list(filter(is_shown, _with_notes(cells)))
@@ -292,9 +292,10 @@ def _add_solutions(cells, solved) -> None:
             cell.metadata.solution = code[build.own(cell)["exercise"]]
 
 
-def _add_places(cells) -> None:
+def _add_places(cells, language: str) -> None:
     """Note in each cell which one of the source it is, counted from 1, as errors name them."""
-    made = (cell for cell in cells if not cell.source.startswith("<details><summary>Solution"))
+    added = f"<details><summary>{translation.say('Solution', language)}<"
+    made = (cell for cell in cells if not cell.source.startswith(added))
     for number, cell in enumerate(made, 1):
         cell.metadata.place = number
 
