@@ -177,7 +177,8 @@ def executed(source: Path) -> nbformat.NotebookNode:
     """
     path, run = output_path(source, "solved"), f"do `workbook run {source.stem[:2]} --write`"
     if not path.exists():
-        raise WorkbookError(f"{source.stem} was not executed yet: {run} first.")
+        message = "has no slides yet, since it was not executed: if you write the course"
+        raise WorkbookError(f"{source.stem} {message}, {run} first.")
     kept = read(path)
     if code_hash(kept) != code_hash(make(source, "solved")):
         raise WorkbookError(f"{source.stem} has changed since it was executed: {run} again.")
