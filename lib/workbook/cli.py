@@ -226,6 +226,18 @@ def build(
 
 
 @app.command()
+def assign(
+    numbers: Some,
+    out: Annotated[Path, typer.Option(help="The folder of nbgrader's course; made where missing.")],
+) -> None:
+    """Write notebooks as assignments for nbgrader, whose commands do the rest."""
+    from .authoring import assignments
+
+    for source in sources(numbers):
+        print(assignments.write(source, out))
+
+
+@app.command()
 def present(
     number: Annotated[
         str | None, typer.Argument(metavar="[NN]", help="Number of the notebook.")

@@ -117,7 +117,15 @@ def _exercises():
 def test_commands_of_the_guide_exist():
     names = {command.callback.__name__ for command in cli.app.registered_commands}
     asked = set(re.findall(r"bin/workbook (\w+)", GUIDE))
-    assert {"present", "bundle", "run"} <= asked <= names
+    assert {"present", "bundle", "run", "assign"} <= asked <= names
+
+
+def test_the_guide_grades_with_the_commands_of_nbgrader_that_are_tested():
+    tested = (settings.repo_root() / "tests" / "lib" / "test_assignments.py").read_text("utf-8")
+    asked = re.findall(r"/nbgrader (\w+)", GUIDE)
+    assert asked == ["generate_assignment", "autograde", "export"]
+    assert all(f'nbgrader(course, "{command}"' in tested for command in asked)
+    assert "'.[grading]'" in GUIDE and "not exported" not in GUIDE
 
 
 def test_what_is_live_is_in_the_plan_of_two_hours():

@@ -63,7 +63,8 @@ def make(
     """Return one edition of a source as a notebook without outputs.
 
     Another language changes the texts alone; code cells are those of the English edition. Speaker
-    notes are in the solved edition, which instructors show, unless `notes` says otherwise.
+    notes are in the solved edition, which instructors show, unless `notes` says otherwise. Beside
+    EDITIONS there is "marked", with the solutions between their marks.
 
     Raises WorkbookError that names the file and the cell when the source breaks a rule.
     """
@@ -74,7 +75,7 @@ def make(
     _require_pairs(notebook.cells, source.name)
     if edition == "learner":
         _make_learner(notebook, language)
-    else:
+    elif edition == "solved":
         _keep_solutions(notebook.cells)
     if not (edition == "solved" if notes is None else notes):
         notebook.cells = [cell for cell in notebook.cells if not is_note(cell)]
