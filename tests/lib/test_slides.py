@@ -237,6 +237,12 @@ def test_notes_are_open_on_the_first_sub_slide_and_the_minutes_on_every_one(soup
         assert ("Count aloud" in note.text) == (number == 1)
 
 
+def test_what_a_text_folds_is_for_the_speaker_alone():
+    text = "Decide.\n\n<details><summary>Discussion</summary>\nIt depends.\n</details>"
+    [cell] = slides._with_notes([new_markdown_cell(text)])
+    assert cell.source == "Decide." and cell.metadata.notes == ["It depends."]
+
+
 def test_the_clock_shares_the_minutes_of_a_slide_among_its_sub_slides(soup):
     seconds = [int(frame["data-timing"]) for frame in frames(soup)]
     assert sum(seconds) == 60 and min(seconds) > 0
@@ -493,6 +499,20 @@ def test_what_a_table_folds_is_not_on_the_slides():
     assert part.data["text/html"] == f"<p>Lead</p>{table}"
 
 
+def test_a_row_that_fills_a_slide_alone_keeps_the_beginning_of_its_cells():
+    row = f"<tr><td>{'many ' * 50}</td><td>few</td></tr>"
+    html = f"<table><tr><th>a</th><th>b</th></tr>{row}</table>"
+    [part] = pieces.cut_output(new_output("display_data", {"text/html": html}))
+    cells = BeautifulSoup(part.data["text/html"], "html.parser").select("td")
+    assert [cell.text for cell in cells] == ["many " * 25 + "…", "few"]
+
+
+def test_the_text_above_a_table_counts_as_well():
+    html = f"<p>{'many ' * 40}</p><table>{'<tr><td>one two</td></tr>' * 8}</table>"
+    parts = pieces.cut_output(new_output("display_data", {"text/html": html}))
+    assert [part.data["text/html"].count("<td>") for part in parts] == [4, 4]
+
+
 def test_an_empty_cell_is_no_heading():
     renderer = slides._Renderer(escape=False)
     html = MarkdownWithMath(renderer=renderer).render("| | b |\n|---|---|\n| c | d |")
@@ -525,7 +545,7 @@ def test_a_quiz_has_a_question_a_slide():
     html = f"<div><p>Open one.</p><p>1. Why?</p>{box}{box}<p>2. How?</p>{box}</div>"
     found = cut(code('checks.quiz("03")', new_output("display_data", {"text/html": html})))
     texts = [piece.outputs[0].data["text/html"] for piece in found]
-    assert [text.count("<details>") for text in texts] == [2, 1] and "2. How?" in texts[1]
+    assert [text.count("<details>") for text in texts] == [0, 2, 1] and "2. How?" in texts[2]
 
 
 def test_folded_code_is_in_a_closed_box(source):

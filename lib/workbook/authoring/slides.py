@@ -301,13 +301,19 @@ def _add_places(cells, language: str) -> None:
 
 
 def _with_notes(cells) -> list:
-    """Return the cells without the speaker notes, which the cell before them carries."""
+    """Return the cells without the speaker notes, which the cell before them carries.
+
+    What a text of the page folds, such as a discussion, is for the speaker alone as well.
+    """
     result: list = []
     for cell in cells:
         if _kind(cell) == "notes" and result:
             result[-1].metadata.setdefault("notes", []).append(DETAILS.sub(r"\1", cell.source))
-        else:
-            result.append(cell)
+            continue
+        if cell.cell_type == "markdown" and (folded := DETAILS.findall(cell.source)):
+            cell.metadata.setdefault("notes", []).extend(folded)
+            cell.source = DETAILS.sub("", cell.source).strip()
+        result.append(cell)
     return result
 
 
