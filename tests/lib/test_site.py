@@ -341,14 +341,18 @@ def test_the_citation_has_what_a_citation_needs():
     assert cited.get("repository-code") == settings.repository()
 
 
-def test_workflow_and_devcontainer_use_what_exists():
-    steps = yaml.safe_load((ROOT / ".github/workflows/site.yml").read_text("utf-8"))
-    runs = [step["run"] for step in steps["jobs"]["site"]["steps"] if "run" in step]
+def test_workflows_and_devcontainer_use_what_exists():
+    steps = [step for name in ("site", "tests") for step in _steps(name)]
+    runs = [step["run"] for step in steps if "run" in step]
     container = json.loads((ROOT / ".devcontainer/devcontainer.json").read_text("utf-8"))
-    targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
+    targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
+    assert runs == ["make site", "make test", "make test-browser"]
     for command in [*runs, container["postCreateCommand"]]:
         assert command.split()[0] == "make" and command.split()[1] in targets
-    [uploaded] = [
-        s["with"]["path"] for s in steps["jobs"]["site"]["steps"] if "path" in s.get("with", {})
-    ]
+    [uploaded] = [step["with"]["path"] for step in steps if "path" in step.get("with", {})]
     assert uploaded == "site" and "/site/" in (ROOT / ".gitignore").read_text("utf-8").splitlines()
+
+
+def _steps(name):
+    text = (ROOT / f".github/workflows/{name}.yml").read_text("utf-8")
+    return yaml.safe_load(text)["jobs"][name]["steps"]
