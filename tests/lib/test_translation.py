@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from workbook import checks, cli, course, glossary, plots, settings, translation, workspace
 from workbook.authoring import build, html, teaching
+from workbook.capstone.report import Report
 from workbook.checks import quizzes, record, report
 from workbook.errors import WorkbookError
 
@@ -406,6 +407,18 @@ def test_curves_are_korean_but_not_in_an_english_document(in_korean, monkeypatch
     with plots.in_english():
         assert {"training", "lowest: 1.25 at step 4"} <= told() and not korean & told()
     assert korean <= told()
+
+
+def test_a_report_keeps_its_figures_english(in_korean, monkeypatch):
+    monkeypatch.setattr(plots, "_korean_font", lambda: "DejaVu Sans")
+    parts = "headline _comparison _comparison_figure _on_test _confusion _answers _tuning _kept"
+    for part in f"{parts} _data _use".split():
+        monkeypatch.setattr(Report, part, lambda self: "")
+    monkeypatch.setattr(Report, "_tuning", lambda self: "## Tuning")
+    monkeypatch.setattr(Report, "_losses", lambda self: plots.wording("training step"))
+    sections = Report(None, None, {}, None, "mine").sections()
+    assert ("## Tuning", "training step") in sections
+    assert plots.wording("training step") == "학습 스텝"
 
 
 @pytest.mark.parametrize(("language", "font"), [("ko", None), ("en", "DejaVu Sans")])
