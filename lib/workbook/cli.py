@@ -226,21 +226,47 @@ def build(
 
 
 @app.command()
+def assign(
+    numbers: Some,
+    out: Annotated[Path, typer.Option(help="The folder of nbgrader's course; made where missing.")],
+) -> None:
+    """Write notebooks as assignments for nbgrader, whose commands do the rest."""
+    from .authoring import assignments
+
+    for source in sources(numbers):
+        print(assignments.write(source, out))
+
+
+@app.command()
 def present(
-    number: Annotated[str, typer.Argument(metavar="NN", help="Number of the notebook.")],
+    number: Annotated[
+        str | None, typer.Argument(metavar="[NN]", help="Number of the notebook.")
+    ] = None,
+    plan: Annotated[
+        str | None, typer.Option(help="A plan of docs/teaching.md, such as two-hours.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Write this file, or into this folder.")] = None,
     port: Annotated[int, typer.Option(help="Port on this machine; 0 takes a free one.")] = 0,
     browser: Annotated[bool, typer.Option("--open/--no-open", help="Open the browser.")] = True,
     language: InLanguage = Language.en,
 ) -> None:
-    """Show the slides of an executed notebook in the browser, or write them as one HTML file."""
+    """Show the slides of an executed notebook in the browser, or write them as one HTML file.
+
+    With --plan they are those of all notebooks of the plan, cut to what it names.
+    """
+    if bool(number) == bool(plan):
+        raise WorkbookError("Name one: a notebook, as in `present 03`, or `--plan two-hours`.")
     from .authoring import slides
 
-    [source] = sources([number])
-    if out:
-        print(slides.write(source, out, language))
+    if plan:
+        name, page = plan, slides.plan_page(plan, language)
     else:
-        slides.serve(slides.page(source, language), port, browser)
+        [source] = sources([number])
+        name, page = source.stem, slides.page(source, language)
+    if out:
+        print(slides.write(page, out, name))
+    else:
+        slides.serve(page, port, browser)
 
 
 @app.command()

@@ -58,8 +58,13 @@ def planned() -> list[Chapter]:
 
 def exercise_minutes(notebook: Path) -> dict[str, int]:
     """Return the exercises of a built notebook with the minutes that it says of each."""
+    return stated_minutes(json.loads(notebook.read_text(encoding="utf-8"))["cells"])
+
+
+def stated_minutes(cells: list[dict]) -> dict[str, int]:
+    """Return the exercises among the cells of a notebook with the minutes said of each."""
     found, minutes = {}, 0
-    for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"]:
+    for cell in cells:
         text = "".join(cell["source"])
         if cell["cell_type"] == "markdown" and (said := MINUTES.search(text)):
             minutes = int(said[1])

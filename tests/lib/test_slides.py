@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from workbook import assets, cli, settings, translation
 from workbook.assets import convert
-from workbook.authoring import build, pieces, slides
+from workbook.authoring import build, pieces, slides, teaching
 from workbook.errors import WorkbookError
 
 SAMPLE = Path(__file__).parents[1] / "notebooks" / "fixtures" / "99_sample.py"
@@ -95,6 +95,10 @@ def frames(soup) -> list:
     return list(soup.select("section section"))
 
 
+def shown_cells(soup) -> set:
+    return {place for frame in frames(soup) for place in frame["data-cells"].split()}
+
+
 # ----------------------------------------------------------------------------- nothing from outside
 
 
@@ -143,6 +147,29 @@ def test_exercises_are_stubs_and_neither_checked_nor_solved(soup):
     assert text.count("...  # your code here") == 3
     for absent in ("sum(values) / len", "passed", "not yet", "Hint", "Then divide", "Solution"):
         assert absent not in text, absent
+
+
+def test_code_that_prints_nothing_is_left_out_unless_the_source_shows_it(source):
+    def shown(marker):
+        cell = f"\n# %%{marker}\ndef helper():\n    return numbers\n"
+        source.write_text(text + cell, encoding="utf-8")
+        execute(source)
+        return "helper" in BeautifulSoup(slides.page(source), "html.parser").text
+
+    text = source.read_text("utf-8")
+    assert not shown("") and shown(' code="show"')
+
+
+def test_what_is_for_readers_is_in_the_talk_only_with_minutes(source):
+    def shown():
+        page = BeautifulSoup(slides.page(source), "html.parser")
+        return {tag.text for tag in page.select("h2")} & {"What we measured", "Further reading"}
+
+    assert not shown()
+    old = "# %% [markdown]\n# ## What we measured"
+    new = old.replace("[markdown]", '[markdown] slide="slide" minutes=1')
+    source.write_text(source.read_text("utf-8").replace(old, new), encoding="utf-8")
+    assert shown() == {"What we measured"}
 
 
 def test_each_exercise_has_its_solution_for_the_key(soup):
@@ -201,12 +228,19 @@ def test_every_formula_of_the_course_becomes_mathml(path):
 # ------------------------------------------------------------------------------------ speaker notes
 
 
-def test_notes_are_open_on_every_sub_slide_with_the_minutes(soup):
+def test_notes_are_open_on_the_first_sub_slide_and_the_minutes_on_every_one(soup):
     notes = [frame.select_one("aside.notes") for frame in frames(soup)]
     assert len(notes) > 4 and all(notes)
-    for note in notes:
-        assert not note.find("details") and "Count aloud with the class." in note.text
-        assert "Minutes: 1" in note.text
+    assert "Count aloud with the class." in notes[0].text and not notes[0].find("details")
+    for number, note in enumerate(notes, 1):
+        assert f"Minutes: 1, {number}/{len(notes)}" in note.text
+        assert ("Count aloud" in note.text) == (number == 1)
+
+
+def test_what_a_text_folds_is_for_the_speaker_alone():
+    text = "Decide.\n\n<details><summary>Discussion</summary>\nIt depends.\n</details>"
+    [cell] = slides._with_notes([new_markdown_cell(text)])
+    assert cell.source == "Decide." and cell.metadata.notes == ["It depends."]
 
 
 def test_the_clock_shares_the_minutes_of_a_slide_among_its_sub_slides(soup):
@@ -224,15 +258,15 @@ def test_every_slide_names_the_cells_of_the_source(soup):
 def test_a_sub_slide_with_notes_of_its_own_keeps_them(source):
     old = source.read_text(encoding="utf-8")
     own = '# %% [markdown] slide="notes"\n# Only here.\n\n# %% [markdown]\n# ## What we measured'
-    parts = old.split("# %% [markdown]\n# ## What we measured")
-    source.write_text(f"{parts[0]}# %% [markdown]\n# ## Apart\n\n{own}{parts[1]}", encoding="utf-8")
+    own = f"# %% [markdown]\n# ## Apart\n\n{own}"
+    source.write_text(old.replace("# %% [markdown]\n# ## What we measured", own), encoding="utf-8")
     found = {
         frame.h2.text: frame.select_one("aside").text
         for frame in frames(BeautifulSoup(slides.page(source), "html.parser"))
         if frame.h2
     }
     assert "Only here." in found["Apart"] and "Count aloud" not in found["Apart"]
-    assert "Count aloud" in found["Exercise: mean"]
+    assert "Only here." not in found["Exercise: mean"]
 
 
 def test_a_sub_slide_without_heading_names_its_part(soup):
@@ -251,6 +285,71 @@ def test_slides_in_another_language_have_its_notes_and_minutes(source):
     soup = BeautifulSoup(slides.page(source, "ko"), "html.parser")
     assert soup.html["lang"] == "ko"
     assert "시간(분): 1" in soup.aside.text and "함께 세어 봅니다." in soup.aside.text
+    english = BeautifulSoup(slides.page(source), "html.parser")
+    assert shown_cells(soup) == shown_cells(english)
+
+
+# -------------------------------------------------------------------------------------------- plans
+
+
+SESSIONS = (
+    teaching.Session(
+        "First", (teaching.Part("99", ("What we measured", "A sample notebook")),), ("99.1",)
+    ),
+    teaching.Session("Again", (teaching.Part("99", without=("Further reading",)),)),
+)
+
+
+@pytest.fixture
+def plan(source, monkeypatch):
+    """The page of a plan that names the sample twice."""
+    text = source.read_text("utf-8")
+    for key in ("exercise", "check"):  # whose first part names the notebook
+        text = text.replace(f'{key}="mean"', f'{key}="99.1"')
+    source.write_text(text, encoding="utf-8")
+    execute(source)
+    monkeypatch.setitem(teaching.PLANS, "short", SESSIONS)
+    monkeypatch.setattr(slides.course, "CHAPTERS", (slides.course.Chapter("99", "Sample", "?"),))
+    build.write(build.make(source, "learner"), build.output_path(source, "learner"))
+    return BeautifulSoup(slides.plan_page("short"), "html.parser")
+
+
+def test_a_plan_is_one_deck_with_a_slide_before_each_session(plan):
+    all_frames = frames(plan)
+    rows = [[cell.text for cell in row.select("td")] for row in all_frames[0].select("tbody tr")]
+    for (name, minutes, slide), session in zip(rows, SESSIONS, strict=True):
+        frame = all_frames[int(slide) - 1]
+        assert frame.h1.text == name == session.name
+        assert frame.li.text == "99 Sample" and f"Minutes: {minutes}" in frame.text
+    assert rows[0][1:] == ["2", "2"], "a minute of slides, and one for the exercise"
+
+
+def test_a_plan_shows_its_sections_and_the_exercises_done_in_class(plan):
+    second = [frame.h1.text if frame.h1 else "" for frame in frames(plan)].index("Again")
+    first, again = frames(plan)[:second], frames(plan)[second:]
+    assert [h2.text for frame in first for h2 in frame.select("h2")] == [
+        "Exercise: mean",
+    ]  # fmt: skip
+    assert not any(frame.text.count("your code here") for frame in again)
+    assert not any(frame.select("h2") for frame in again)
+
+
+def test_the_clock_of_a_plan_counts_what_is_done_in_class(plan):
+    seconds = [int(frame["data-timing"]) for frame in frames(plan)]
+    assert sum(seconds) == 60 * sum(map(teaching.talk_minutes, SESSIONS)) == 180
+    ids = [tag["id"] for tag in plan.select("[id]")]
+    assert len(set(ids)) == len(ids)
+
+
+def test_the_command_wants_a_notebook_or_a_plan_and_writes_either(plan, tmp_path):
+    result = CliRunner().invoke(cli.app, ["present", "--plan", "short", "--out", str(tmp_path)])
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "short.html").read_text("utf-8") == slides.plan_page("short")
+    for asked in (["present"], ["present", "99", "--plan", "short"]):
+        error = CliRunner().invoke(cli.app, asked).exception
+        assert isinstance(error, WorkbookError) and "Name one" in str(error)
+    with pytest.raises(WorkbookError, match="no plan 'long': choose from two-hours"):
+        slides.plan_page("long")
 
 
 # ------------------------------------------------------------------------------------ the functions
@@ -313,8 +412,8 @@ def test_a_figure_stands_before_the_text_beside_it():
 @pytest.mark.parametrize(
     ("cell", "state"),
     [
-        (code("x"), "open"),
-        (code(LONG), "open"),
+        (code("x"), "closed"),
+        (code("x", PASSED), "open"),
         (code(LONG, PASSED), "closed"),
         (code("import os\nx = 1"), "closed"),
         (code(2 * f"{LONG}\n"), "closed"),
@@ -400,6 +499,20 @@ def test_what_a_table_folds_is_not_on_the_slides():
     assert part.data["text/html"] == f"<p>Lead</p>{table}"
 
 
+def test_a_row_that_fills_a_slide_alone_keeps_the_beginning_of_its_cells():
+    row = f"<tr><td>{'many ' * 50}</td><td>few</td></tr>"
+    html = f"<table><tr><th>a</th><th>b</th></tr>{row}</table>"
+    [part] = pieces.cut_output(new_output("display_data", {"text/html": html}))
+    cells = BeautifulSoup(part.data["text/html"], "html.parser").select("td")
+    assert [cell.text for cell in cells] == ["many " * 25 + "…", "few"]
+
+
+def test_the_text_above_a_table_counts_as_well():
+    html = f"<p>{'many ' * 40}</p><table>{'<tr><td>one two</td></tr>' * 8}</table>"
+    parts = pieces.cut_output(new_output("display_data", {"text/html": html}))
+    assert [part.data["text/html"].count("<td>") for part in parts] == [4, 4]
+
+
 def test_an_empty_cell_is_no_heading():
     renderer = slides._Renderer(escape=False)
     html = MarkdownWithMath(renderer=renderer).render("| | b |\n|---|---|\n| c | d |")
@@ -432,7 +545,7 @@ def test_a_quiz_has_a_question_a_slide():
     html = f"<div><p>Open one.</p><p>1. Why?</p>{box}{box}<p>2. How?</p>{box}</div>"
     found = cut(code('checks.quiz("03")', new_output("display_data", {"text/html": html})))
     texts = [piece.outputs[0].data["text/html"] for piece in found]
-    assert [text.count("<details>") for text in texts] == [2, 1] and "2. How?" in texts[1]
+    assert [text.count("<details>") for text in texts] == [0, 2, 1] and "2. How?" in texts[2]
 
 
 def test_folded_code_is_in_a_closed_box(source):
@@ -454,7 +567,7 @@ def test_folded_code_is_in_a_closed_box(source):
 
 def test_a_notebook_that_was_not_executed_is_told(source):
     build.output_path(source, "solved").unlink()
-    with pytest.raises(WorkbookError, match="was not executed yet: do `workbook run 99 --write`"):
+    with pytest.raises(WorkbookError, match="no slides yet, .* do `workbook run 99 --write`"):
         slides.page(source)
 
 

@@ -1,4 +1,4 @@
-"""docs/teaching.md and docs/lecture_map.md: their numbers are present, nothing is made up."""
+"""The pages of docs/ for those who teach: their numbers are present, nothing is made up."""
 
 import json
 import os
@@ -10,12 +10,13 @@ import nbformat
 import pytest
 
 from workbook import cli, course, settings
-from workbook.authoring import teaching
+from workbook.authoring import build, teaching
 from workbook.authoring.sources import sources
 from workbook.errors import WorkbookError
 
 DOCS = settings.repo_root() / "docs"
 GUIDE = (DOCS / "teaching.md").read_text("utf-8")
+MESSAGES = (DOCS / "check_messages.md").read_text("utf-8")
 MAP = (DOCS / "lecture_map.md").read_text("utf-8")
 MISTAKES = re.findall(r"^\| (\d+\.\d+) \| (.+?) \| (.+?) \|$", GUIDE, re.MULTILINE)
 LIVE = re.findall(r"^\| (\d\d) \| ([^\[|]+?) \| .+? \| .+? \|$", GUIDE, re.MULTILINE)
@@ -29,28 +30,30 @@ def rows(text):
 
 @pytest.mark.parametrize("part", teaching.PARTS)
 def test_the_guide_shows_the_present_numbers(part):
-    shown = {match[2]: match[0] for match in teaching.MARKED.finditer(GUIDE)}
+    shown = {match[2]: match[0] for match in teaching.MARKED.finditer(GUIDE + MESSAGES)}
     assert f"\n{teaching.PARTS[part]()}\n" in shown[part], "run `make build`"
 
 
 def test_every_part_of_the_guide_is_made():
-    assert {match[2] for match in teaching.MARKED.finditer(GUIDE)} == set(teaching.PARTS)
+    made = [match[2] for match in teaching.MARKED.finditer(GUIDE + MESSAGES)]
+    assert sorted(made) == sorted(teaching.PARTS)
 
 
 def test_plans_fit_their_time():
     def total(name):
         return sum(map(teaching.talk_minutes, teaching.PLANS[name]))
 
-    assert 60 <= total("two hours") <= 110, "the rest is for installing, questions and a break"
-    assert 240 <= total("one day") <= 360
-    assert len(teaching.SIX_WEEKS) == 6
-    assert all(teaching.talk_minutes(session) <= 120 for session in teaching.SIX_WEEKS)
+    assert 60 <= total("two-hours") <= 110, "the rest is for installing, questions and a break"
+    assert 240 <= total("one-day") <= 360
+    assert len(teaching.EIGHT_WEEKS) == 8
+    assert all(teaching.talk_minutes(session) <= 110 for session in teaching.EIGHT_WEEKS)
+    assert all(sum(teaching.home(session).values()) <= 150 for session in teaching.EIGHT_WEEKS)
 
 
-def test_six_weeks_leave_no_notebook_out():
-    read = {number for session in teaching.SIX_WEEKS for number in session.reading}
+def test_eight_weeks_leave_no_notebook_out():
+    read = {number for session in teaching.EIGHT_WEEKS for number in session.reading}
     there = {source.stem[:2] for source in sources()}
-    assert there == {*teaching.numbers_of("six weeks"), *read}
+    assert there == {*teaching.numbers_of("eight-weeks"), *read}
 
 
 def test_minutes_of_the_sections_are_those_of_the_header(source):
@@ -58,15 +61,38 @@ def test_minutes_of_the_sections_are_those_of_the_header(source):
     assert sum(teaching.sections(number).values()) == teaching.minutes(number).talk
 
 
-def test_an_unknown_section_or_exercise_is_refused():
+@pytest.mark.parametrize(
+    ("part", "exercises"),
+    [
+        (part, session.exercises)
+        for sessions in teaching.PLANS.values()
+        for session in sessions
+        for part in session.parts
+    ],
+)
+def test_a_session_shows_its_minutes_and_only_its_exercises(part, exercises):
+    [source] = sources([part.number])
+    cells = [build.own(cell) for cell in build.make(source, "solved").cells]
+    shown = [cells[place - 1] for place in teaching.places(part, exercises)]
+    assert sum(cell.get("minutes", 0) for cell in shown) == sum(teaching.shown(part).values())
+    done = {cell["exercise"] for cell in shown if "exercise" in cell}
+    assert {cell.get("exercise") for cell in cells} & set(exercises) <= done
+    assert part.number == "02" or done <= set(exercises)  # whose exercises have minutes in the talk
+
+
+def test_an_unknown_plan_section_or_exercise_is_refused():
+    with pytest.raises(WorkbookError, match="choose from two-hours, one-day"):
+        teaching.plan("two")
     with pytest.raises(WorkbookError, match="no section 'Nothing'"):
-        teaching.talk_minutes(teaching.Session("x", (("03", ("Nothing",)),)))
+        teaching.talk_minutes(teaching.Session("x", (teaching.Part("03", ("Nothing",)),)))
+    with pytest.raises(WorkbookError, match="no section 'Nothing'"):
+        teaching.shown(teaching.Part("03", without=("Nothing",)))
     with pytest.raises(WorkbookError, match="no exercise 3.99"):
         teaching.exercise_minutes("3.99")
 
 
 def test_exercises_done_in_class_are_not_given_as_homework():
-    given = teaching.Session("x", (("03", ()),), exercises=("3.2",))
+    given = teaching.Session("x", (teaching.Part("03"),), exercises=("3.2",))
     rest = teaching.minutes("03").exercises - teaching.exercise_minutes("3.2")
     assert teaching._at_home(given) == f"exercises of 03, {rest:g}"
 
@@ -91,15 +117,23 @@ def _exercises():
 def test_commands_of_the_guide_exist():
     names = {command.callback.__name__ for command in cli.app.registered_commands}
     asked = set(re.findall(r"bin/workbook (\w+)", GUIDE))
-    assert {"present", "bundle", "run"} <= asked <= names
+    assert {"present", "bundle", "run", "assign"} <= asked <= names
+
+
+def test_the_guide_grades_with_the_commands_of_nbgrader_that_are_tested():
+    tested = (settings.repo_root() / "tests" / "lib" / "test_assignments.py").read_text("utf-8")
+    asked = re.findall(r"/nbgrader (\w+)", GUIDE)
+    assert asked == ["generate_assignment", "autograde", "export"]
+    assert all(f'nbgrader(course, "{command}"' in tested for command in asked)
+    assert "'.[grading]'" in GUIDE and "not exported" not in GUIDE
 
 
 def test_what_is_live_is_in_the_plan_of_two_hours():
     planned = {
-        (number, name)
+        (part.number, name)
         for session in teaching.TWO_HOURS
-        for number, names in session.parts
-        for name in names
+        for part in session.parts
+        for name in part.names
     }
     assert len(LIVE) == 3 and set(LIVE) <= planned
 

@@ -63,7 +63,8 @@ def make(
     """Return one edition of a source as a notebook without outputs.
 
     Another language changes the texts alone; code cells are those of the English edition. Speaker
-    notes are in the solved edition, which instructors show, unless `notes` says otherwise.
+    notes are in the solved edition, which instructors show, unless `notes` says otherwise. Beside
+    EDITIONS there is "marked", with the solutions between their marks.
 
     Raises WorkbookError that names the file and the cell when the source breaks a rule.
     """
@@ -74,7 +75,7 @@ def make(
     _require_pairs(notebook.cells, source.name)
     if edition == "learner":
         _make_learner(notebook, language)
-    else:
+    elif edition == "solved":
         _keep_solutions(notebook.cells)
     if not (edition == "solved" if notes is None else notes):
         notebook.cells = [cell for cell in notebook.cells if not is_note(cell)]
@@ -177,7 +178,8 @@ def executed(source: Path) -> nbformat.NotebookNode:
     """
     path, run = output_path(source, "solved"), f"do `workbook run {source.stem[:2]} --write`"
     if not path.exists():
-        raise WorkbookError(f"{source.stem} was not executed yet: {run} first.")
+        message = "has no slides yet, since it was not executed: if you write the course"
+        raise WorkbookError(f"{source.stem} {message}, {run} first.")
     kept = read(path)
     if code_hash(kept) != code_hash(make(source, "solved")):
         raise WorkbookError(f"{source.stem} has changed since it was executed: {run} again.")

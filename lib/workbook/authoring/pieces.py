@@ -421,11 +421,25 @@ def _cut_table(html: str) -> list[tuple[str, int]]:
     def size(row):
         return count_words(row.get_text(" "))
 
-    head = sum(size(row) for row in soup.select("tr") if not row.find("td"))
-    room = max(PART_WORDS - head, 1)
+    above = [*soup.select("p"), *(row for row in soup.select("tr") if not row.find("td"))]
+    room = max(PART_WORDS - sum(map(size, above)), 1)
+    for row in rows:
+        _abridge(row, room)
     count = max(1, min(ROWS, int(TABLE_HEIGHT / _row_height(soup.select("tr")))))
     parts = _balanced(range(len(rows)), lambda place: size(rows[place]), room, count)
+    html = str(soup)
     return [(_table_rows(html, part, is_first=part[0] == 0), len(part)) for part in parts]
+
+
+def _abridge(row, room: int) -> None:
+    """Cut the cells of a row that alone is too much, so that each keeps its beginning."""
+    cells = row.find_all("td")
+    if count_words(row.get_text(" ")) <= room:
+        return
+    for cell in cells:
+        words = cell.get_text(" ").split()
+        if len(words) > room // len(cells):
+            cell.string = " ".join([*words[: room // len(cells)], "…"])
 
 
 def _table_rows(html: str, wanted: Sequence[int], is_first: bool) -> str:
@@ -443,12 +457,12 @@ def _table_rows(html: str, wanted: Sequence[int], is_first: bool) -> str:
 
 
 def _cut_questions(html: str) -> list[str]:
-    """Return folded boxes in parts, a new one at each paragraph that follows a box: a question."""
+    """Return folded boxes in parts, a new one at each paragraph: a question or what leads to it."""
     soup = BeautifulSoup(html, "html.parser")
     outer = soup.find("div") or soup
     parts: list[list[str]] = [[]]
     for tag in outer.find_all(recursive=False):
-        if tag.name != "details" and any(text.startswith("<details") for text in parts[-1]):
+        if tag.name != "details" and parts[-1]:
             parts.append([])
         parts[-1].append(str(tag))
     return [f"<div>{''.join(part)}</div>" for part in parts]

@@ -14,10 +14,11 @@ from jinja2 import pass_context
 from mistune.plugins.table import render_table_cell
 from nbconvert.exporters.slides import SlidesExporter
 
-from .. import assets, settings, translation
+from .. import assets, course, settings, translation
 from ..errors import WorkbookError
 from ..files import atomic_path
-from . import build, html, pieces
+from . import build, html, pieces, teaching
+from .sources import sources
 
 TEMPLATES = Path(__file__).with_name("slide_templates")
 SHORT = 8  # lines of code that are shown open above an output
@@ -26,7 +27,7 @@ GIVE = 70  # pixels by which a figure may be smaller than it could be
 MARKS = ("slideshow", "workbook", "notes")  # what the source says about a slide
 DETAILS = re.compile(r"<details><summary>[^<]*</summary>\s*(.*?)\s*</details>\s*", re.DOTALL)
 HEADING = re.compile(r"#{1,6} +(.+)")
-PART_HEADING = re.compile(r"##? ")  # of what the slides without a heading belong to
+PART_HEADING = re.compile(r"#{1,3} ")  # of what the slides without a heading belong to
 
 
 def page(source: Path, language: str = "en") -> str:
@@ -34,10 +35,22 @@ def page(source: Path, language: str = "en") -> str:
 
     Raises WorkbookError when the notebook was not executed, or has changed since.
     """
+    return _html(deck(source, language), language)
+
+
+def plan_page(name: str, language: str = "en") -> str:
+    """Return the slides of one of the plans in docs/teaching.md as HTML.
+
+    Raises WorkbookError for an unknown plan, and where `page` raises it.
+    """
+    return _html(plan_deck(name, language), language)
+
+
+def _html(notebook: nbformat.NotebookNode, language: str) -> str:
     options = {"template_name": "deck", "extra_template_basedirs": [str(TEMPLATES)]}
     exporter = _Exporter(**options, exclude_output_prompt=True, language_code=language)
     resources = {"reveal": _library(), "metadata": {"path": str(settings.notebooks_dir())}}
-    return exporter.from_notebook_node(deck(source, language), resources)[0]
+    return exporter.from_notebook_node(notebook, resources)[0]
 
 
 def _library() -> dict[str, str]:
@@ -52,32 +65,107 @@ def _library() -> dict[str, str]:
 
 def deck(source: Path, language: str = "en") -> nbformat.NotebookNode:
     """Return the notebook behind the slides: each slide holds what fits it, answers by a key."""
-    notebook = build.with_outputs(source, language)
-    _add_solutions(notebook.cells, build.make(source, "solved").cells)
-    _add_places(notebook.cells)
-    shown = list(filter(is_shown, _with_notes(notebook.cells)))
+    shown = _shown(source, language)
+    return _notebook(_title(shown), _on_slides(shown, language))
+
+
+def plan_deck(name: str, language: str = "en") -> nbformat.NotebookNode:
+    """Return the slides of a plan: what comes when, then each session after a slide that names it.
+
+    Exercises are those that the plan does in class, with their minutes on the clock.
+    """
+    sessions = teaching.plan(name)
+    parts = [_session_slides(session, language) for session in sessions]
+    title = name.replace("-", " ").capitalize()
+    cells = [_contents(title, sessions, parts), *(cell for part in parts for cell in part)]
+    for number, cell in enumerate(cells):
+        cell.id = f"plan-{number}"  # two notebooks may hold the same cell
+    return _notebook(title, cells)
+
+
+def write(page: str, place: Path, name: str) -> Path:
+    """Write slides as a file, with the given name where `place` is a folder."""
+    path = place / f"{name}.html" if place.is_dir() else place
+    with atomic_path(path) as draft:
+        draft.write_text(page, encoding="utf-8")
+    return path
+
+
+def _shown(source: Path, language: str) -> list:
+    """Return the cells of a notebook that its talk shows, with their outputs and notes."""
+    cells = build.with_outputs(source, language).cells
+    _add_solutions(cells, build.make(source, "solved").cells)
+    _add_places(cells, language)
+    untold = teaching.untold(source.stem[:2])
+    cells = [cell for cell in cells if cell.metadata.get("place") not in untold]
+    return list(filter(is_shown, _with_notes(cells)))
+
+
+def _on_slides(shown, language: str) -> list:
+    """Return cells as pieces that fit slides, in groups whose first cells begin the slides."""
     for cell in shown:
         cell.metadata.code = code_state(cell)
     groups = subslides([piece for cell in shown for piece in pieces.cut(cell)])
     told = translation.say("Minutes", language)
-    notebook.cells = [cell for group in _dress(groups, told) for cell in group]
-    notebook.metadata.title = _title(shown)
-    return notebook
+    return [cell for group in _dress(groups, told) for cell in group]
 
 
-def write(source: Path, place: Path, language: str = "en") -> Path:
-    """Write the slides of a source as a file, named after it where `place` is a folder."""
-    path = place / f"{source.stem}.html" if place.is_dir() else place
-    with atomic_path(path) as draft:
-        draft.write_text(page(source, language), encoding="utf-8")
-    return path
+def _notebook(title: str, cells) -> nbformat.NotebookNode:
+    metadata = {"language_info": {"name": "python"}, "title": title}
+    return nbformat.v4.new_notebook(cells=cells, metadata=metadata)
+
+
+# ------------------------------------------------------------------------------------------- plans
+
+
+def _session_slides(session: teaching.Session, language: str) -> list:
+    """Return the slides of a session, the first of which names it."""
+    cells = [_divider(session, language)]
+    for part in session.parts:
+        [source] = sources([part.number])
+        places = teaching.places(part, session.exercises)
+        shown = [cell for cell in _shown(source, language) if cell.metadata.place in places]
+        for cell in shown:
+            if build.own(cell).get("exercise") in session.exercises:
+                exercise = build.own(cell)["exercise"]
+                cell.metadata.in_class = teaching.exercise_minutes(exercise)
+        cells += _on_slides(shown, language)
+    return cells
+
+
+def _divider(session: teaching.Session, language: str):
+    titles = {chapter.number: chapter.title for chapter in course.CHAPTERS}
+    told = [
+        f"- {part.number} {translation.say(titles[part.number], language)}"
+        for part in session.parts
+    ]
+    minutes = f"{translation.say('Minutes', language)}: {teaching.talk_minutes(session):g}"
+    return _plain_slide("\n".join([f"# {session.name}", "", *told, "", minutes]))
+
+
+def _contents(title: str, sessions, parts):
+    """Return a slide with the sessions, their minutes and the number of the slide of each."""
+    rows = [f"# {title}", "", "| session | minutes | slide |", "|:---|---:|---:|"]
+    slide = 2
+    for session, part in zip(sessions, parts, strict=True):
+        rows.append(f"| {session.name} | {teaching.talk_minutes(session):g} | {slide} |")
+        slide += sum(_kind(cell) in ("slide", "subslide") for cell in part)
+    return _plain_slide("\n".join(rows))
+
+
+def _plain_slide(text: str):
+    """Return a slide that belongs to no notebook and takes no time."""
+    cell = nbformat.v4.new_markdown_cell(text)
+    data = {"timing": "0", "cells": "", "layout": "below"}
+    cell.metadata.slideshow = {"slide_type": "slide", "data": data}
+    return cell
 
 
 # ----------------------------------------------------------------------------- what the slides show
 
 
 def is_shown(cell) -> bool:
-    """Tell whether a cell is in the talk: checks, hints, imports and bare quizzes are not."""
+    """Tell whether a cell is in the talk: checks, hints and code that prints nothing are not."""
     if _kind(cell) == "skip" or "check" in build.own(cell):
         return False
     return cell.cell_type == "markdown" or bool(cell.outputs) or code_state(cell) == "open"
@@ -86,8 +174,8 @@ def is_shown(cell) -> bool:
 def code_state(cell) -> str:
     """Return how the slides show the code of a cell: open, closed or none.
 
-    The key `code` of the cell decides. Without it exercises are open, short cells that draw no
-    figure, and what prints nothing if it fits a slide and is more than imports.
+    The key `code` of the cell decides. Without it exercises are open, and short cells that print
+    something and draw no figure.
     """
     if cell.cell_type == "markdown":
         return "none"
@@ -96,11 +184,8 @@ def code_state(cell) -> str:
         return wish or "none"
     if "exercise" in build.own(cell):
         return "open"
-    if not cell.outputs and cell.source.startswith(("import ", "from ")):
-        return "closed"
-    most = SHORT if cell.outputs else pieces.CODE_LINES
-    short = len(cell.source.splitlines()) <= most and not pieces.has_figure(cell)
-    return "open" if short else "closed"
+    short = len(cell.source.splitlines()) <= SHORT and not pieces.has_figure(cell)
+    return "open" if short and cell.outputs else "closed"
 
 
 def subslides(cells) -> list[list]:
@@ -207,21 +292,28 @@ def _add_solutions(cells, solved) -> None:
             cell.metadata.solution = code[build.own(cell)["exercise"]]
 
 
-def _add_places(cells) -> None:
+def _add_places(cells, language: str) -> None:
     """Note in each cell which one of the source it is, counted from 1, as errors name them."""
-    made = (cell for cell in cells if not cell.source.startswith("<details><summary>Solution"))
+    added = f"<details><summary>{translation.say('Solution', language)}<"
+    made = (cell for cell in cells if not cell.source.startswith(added))
     for number, cell in enumerate(made, 1):
         cell.metadata.place = number
 
 
 def _with_notes(cells) -> list:
-    """Return the cells without the speaker notes, which the cell before them carries."""
+    """Return the cells without the speaker notes, which the cell before them carries.
+
+    What a text of the page folds, such as a discussion, is for the speaker alone as well.
+    """
     result: list = []
     for cell in cells:
         if _kind(cell) == "notes" and result:
             result[-1].metadata.setdefault("notes", []).append(DETAILS.sub(r"\1", cell.source))
-        else:
-            result.append(cell)
+            continue
+        if cell.cell_type == "markdown" and (folded := DETAILS.findall(cell.source)):
+            cell.metadata.setdefault("notes", []).extend(folded)
+            cell.source = DETAILS.sub("", cell.source).strip()
+        result.append(cell)
     return result
 
 
@@ -229,17 +321,17 @@ def _dress(groups, told: str) -> list[list]:
     """Mark the first cell of each group, and give each its slide's title, notes and seconds."""
     part = ""
     for slide in _slides(groups):
-        first, notes = slide[0][0], []
-        minutes = build.own(first).get("minutes", 0)
+        minutes = build.own(slide[0][0]).get("minutes", 0)
         for number, (group, seconds) in enumerate(
             zip(slide, _seconds(slide, minutes), strict=True)
         ):
-            notes = [note for cell in group for note in cell.metadata.get("notes", [])] or notes
+            notes = [note for cell in group for note in cell.metadata.get("notes", [])]
             count = f"**{told}: {minutes:g}**, {number + 1}/{len(slide)}"
-            _mark(group, seconds)
+            in_class = sum(cell.metadata.get("in_class", 0) for cell in group)
+            _mark(group, seconds + 60 * in_class)
             group[0].metadata.part = "" if _heading(group[0]) else part
             part = _part(group) or part
-            group += _notes([count, *notes] if minutes and notes else notes, group[0].id)
+            group += _notes([count, *notes] if minutes else notes, group[0].id)
     return groups
 
 

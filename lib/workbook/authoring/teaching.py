@@ -1,4 +1,4 @@
-"""The parts of docs/teaching.md that are made: minutes, plans, and what the checks know."""
+"""What is made in docs/teaching.md, minutes and plans, and in docs/check_messages.md."""
 
 import ast
 import math
@@ -21,6 +21,8 @@ HEADER = re.compile(
 MARKED = re.compile(r"(<!-- (\w+):start -->\n).*?(<!-- \2:end -->)", re.DOTALL)
 # In a message, for what is known when it is shown.
 VALUE = re.compile(r"(?<!\{)\{\w+[^{}]*\}(?!\})")
+FOR_READERS = ("What we measured", "Further reading")
+EXERCISE = re.compile(r"#{2,3} +Exercise")
 HEADING = re.compile(r"^#{1,3} +(?!Exercise)(.+)$", re.MULTILINE)
 
 
@@ -33,11 +35,19 @@ class Minutes(NamedTuple):
     computing: float | None
 
 
+class Part(NamedTuple):
+    """A notebook, as a whole, by the named sections alone, or without some."""
+
+    number: str
+    names: tuple[str, ...] = ()
+    without: tuple[str, ...] = ()
+
+
 class Session(NamedTuple):
-    """One meeting: notebooks as a whole or the named sections of them; exercises done in class."""
+    """One meeting: parts of notebooks, exercises done in class, notebooks studied afterwards."""
 
     name: str
-    parts: tuple[tuple[str, tuple[str, ...]], ...]
+    parts: tuple[Part, ...]
     exercises: tuple[str, ...] = ()
     reading: tuple[str, ...] = ()
 
@@ -46,8 +56,8 @@ TWO_HOURS = (
     Session(
         "Ask",
         (
-            ("00", ("A first hello",)),
-            (
+            Part("00", ("A first hello",)),
+            Part(
                 "01",
                 (
                     "01 In-context learning",
@@ -60,7 +70,7 @@ TWO_HOURS = (
     Session(
         "Train and test",
         (
-            (
+            Part(
                 "03",
                 (
                     "03 Single-task tuning",
@@ -78,7 +88,7 @@ TWO_HOURS = (
     Session(
         "What it costs",
         (
-            (
+            Part(
                 "04",
                 (
                     "04 Catastrophic forgetting",
@@ -91,38 +101,49 @@ TWO_HOURS = (
     ),
     Session(
         "Fewer weights",
-        (("07", ("07 LoRA", "LoRA: learn the few ranks alone", "The test")),),
+        (Part("07", ("07 LoRA", "LoRA: learn the few ranks alone", "The test")),),
     ),
 )
 ONE_DAY = (
-    Session("Morning: ask", (("00", ()), ("01", ()))),
-    Session("Before lunch: train", (("03", ()),), exercises=("3.2", "3.4")),
-    Session("After lunch: forget", (("04", ()),)),
-    Session("Afternoon: fewer weights", (("07", ()),)),
+    Session("Morning: ask", (Part("00"), Part("01"))),
+    Session("Before lunch: train", (Part("03"),), exercises=("3.2", "3.4")),
+    Session(
+        "After lunch: forget",
+        (Part("04", without=("A sequence of tasks",)),),
+        exercises=("4.2",),
+    ),
+    Session(
+        "Afternoon: fewer weights",
+        (Part("07", without=("Variants, one option each",)),),
+        exercises=("7.3",),
+    ),
 )
-SIX_WEEKS = (
-    Session("Week 1", (("00", ()), ("01", ()))),
-    Session("Week 2", (("02", ()),)),
-    Session("Week 3", (("03", ()), ("04", ()))),
-    Session("Week 4", (("05", ()),)),
-    Session("Week 5", (("06", ()),)),
-    Session("Week 6", (("07", ()),), reading=("08", "11", "12")),
+EIGHT_WEEKS = (
+    Session("Week 1", (Part("00"), Part("01"))),
+    Session("Week 2", (Part("02"),)),
+    Session("Week 3", (Part("03"),)),
+    Session("Week 4", (Part("04"),)),
+    Session("Week 5", (Part("05"),)),
+    Session("Week 6", (Part("06"),)),
+    Session("Week 7", (Part("07"),), reading=("08",)),
+    Session("Week 8", (Part("11"),), reading=("12",)),
 )
-PLANS = {"two hours": TWO_HOURS, "one day": ONE_DAY, "six weeks": SIX_WEEKS}
+PLANS = {"two-hours": TWO_HOURS, "one-day": ONE_DAY, "eight-weeks": EIGHT_WEEKS}
 
 
-def guide() -> Path:
-    """Return the file of the instructor's guide."""
-    return settings.repo_root() / "docs" / "teaching.md"
+def pages() -> list[Path]:
+    """Return the instructor's guide and the list of what the checks say."""
+    return [settings.repo_root() / "docs" / f"{name}.md" for name in ("teaching", "check_messages")]
 
 
 def refresh() -> None:
-    """Write the present numbers between the marks in docs/teaching.md."""
-    old = guide().read_text(encoding="utf-8")
-    new = MARKED.sub(lambda match: f"{match[1]}\n{PARTS[match[2]]()}\n{match[3]}", old)
-    if new != old:
-        with atomic_path(guide()) as draft:
-            draft.write_text(new, encoding="utf-8")
+    """Write the present numbers and messages between the marks of these pages."""
+    for page in pages():
+        old = page.read_text(encoding="utf-8")
+        new = MARKED.sub(lambda match: f"{match[1]}\n{PARTS[match[2]]()}\n{match[3]}", old)
+        if new != old:
+            with atomic_path(page) as draft:
+                draft.write_text(new, encoding="utf-8")
 
 
 # ------------------------------------------------------------------------------------- minutes
@@ -147,6 +168,16 @@ def sections(number: str) -> dict[str, float]:
     return found
 
 
+def untold(number: str) -> set[int]:
+    """Return which cells of a notebook, counted from 1, end its page and are no part of its talk.
+
+    They are in sections for readers, unless the source gives these minutes in the talk.
+    """
+    told = sections(number)
+    cells = enumerate(_in_sections(number), 1)
+    return {place for place, (name, _) in cells if name in FOR_READERS and not told[name]}
+
+
 def _in_sections(number: str) -> list[tuple]:
     """Return the cells of a notebook, each after the name of its section."""
     [source] = sources([number])
@@ -168,19 +199,28 @@ def exercise_minutes(number: str) -> int:
     return known[number]
 
 
-def _talk(number: str, names: tuple[str, ...]) -> float:
-    known = sections(number)
-    for name in names:
+def shown(part: Part) -> dict[str, float]:
+    """Return the sections of a notebook that a part of a plan shows, with their minutes.
+
+    Raises WorkbookError where one that it names does not exist.
+    """
+    known = sections(part.number)
+    for name in (*part.names, *part.without):
         if name not in known:
-            message = f"notebook {number} has no section {name!r}"
+            message = f"notebook {part.number} has no section {name!r}"
             raise WorkbookError(f"A plan in authoring/teaching.py is out of date: {message}.")
-    return sum(known[name] for name in names) if names else minutes(number).talk
+    return {name: known[name] for name in part.names or known if name not in part.without}
 
 
 def talk_minutes(session: Session) -> float:
     """Return what a session takes in class: its slides and the exercises done there."""
-    slides = sum(_talk(number, names) for number, names in session.parts)
+    slides = sum(sum(shown(part).values()) for part in session.parts)
     return slides + sum(map(exercise_minutes, session.exercises))
+
+
+def _is_executed(number: str) -> bool:
+    [source] = sources([number])
+    return build.output_path(source, "solved").exists()
 
 
 def _minutes_table() -> str:
@@ -191,7 +231,8 @@ def _minutes_table() -> str:
             one = minutes(chapter.number)
             cost = "–" if one.computing is None else f"{one.computing:.1f}"
             link = f"[{chapter.title}](../notebooks/{chapter.notebook.name})"
-            cells = (chapter.number, link, one.study, one.exercises, one.talk, cost)
+            talk = one.talk if _is_executed(chapter.number) else "–"
+            cells = (chapter.number, link, one.study, one.exercises, talk, cost)
             rows.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(rows) + "\n"
 
@@ -208,40 +249,80 @@ def _plan(name: str) -> str:
     numbers = numbers_of(name)
     computing = math.ceil(sum(minutes(number).computing or 0 for number in numbers))
     command = f"`.venv/bin/workbook run {' '.join(numbers)}`"
-    evening = f"The evening before: {command}, about {computing} minutes on two cores."
-    return (
-        "\n".join([*rows, "", f"In class: {total:g} minutes, breaks not counted. {evening}"]) + "\n"
-    )
+    below = [
+        f"In class: {total:g} minutes, breaks not counted.",
+        f"The slides: `.venv/bin/workbook present --plan {name}`.",
+        f"The evening before: {command}, about {computing} minutes on two cores.",
+    ]
+    return "\n".join([*rows, "", " ".join(below)]) + "\n"
+
+
+def plan(name: str) -> tuple[Session, ...]:
+    """Return the sessions of a plan; raises WorkbookError for an unknown one."""
+    if name not in PLANS:
+        raise WorkbookError(f"There is no plan {name!r}: choose from {', '.join(PLANS)}.")
+    return PLANS[name]
+
+
+def places(part: Part, exercises: tuple[str, ...]) -> set[int]:
+    """Return which cells of a notebook, counted from 1, a part of a plan shows.
+
+    Those of its sections, without the exercises that are not done in class.
+    """
+    cells, names = _in_sections(part.number), shown(part)
+    inside = {place for place, (name, _) in enumerate(cells, 1) if name in names}
+    return inside - _homework([cell for _, cell in cells], exercises)
+
+
+def _homework(cells, exercises: tuple[str, ...]) -> set[int]:
+    """Return the cells of exercises, from heading to check, that have no minutes in the talk."""
+    found: set[int] = set()
+    heading = 0
+    for place, cell in enumerate(cells, 1):
+        if cell.cell_type == "markdown" and EXERCISE.match(cell.source):
+            heading = place
+        check = build.own(cell).get("check")
+        if check and check not in exercises and not _has_minutes(cells[heading - 1]):
+            found |= set(range(heading, place + 1))
+    return found
+
+
+def _has_minutes(cell) -> bool:
+    return build.own(cell).get("minutes", 0) > 0
 
 
 def numbers_of(name: str) -> list[str]:
     """Return the numbers of the notebooks in a plan."""
-    return sorted({number for session in PLANS[name] for number, _ in session.parts})
+    return sorted({part.number for session in PLANS[name] for part in session.parts})
 
 
 def _in_class(session: Session) -> str:
     """Return what is shown, a line a notebook, and which exercises are done."""
-    parts = [" · ".join((number, *_names(number, names))) for number, names in session.parts]
+    parts = [" · ".join((part.number, *_names(part))) for part in session.parts]
     done = [f"exercise {', '.join(session.exercises)}"] if session.exercises else []
     return "<br>".join([*parts, *done])
 
 
-def _names(number: str, names: tuple[str, ...]) -> list[str]:
+def _names(part: Part) -> list[str]:
     """Return the sections without the number that stands before a notebook's title."""
-    return [name.removeprefix(f"{number} ") for name in names] or ["all slides"]
+    if part.names:
+        return [name.removeprefix(f"{part.number} ") for name in part.names]
+    return [f"all slides but *{', '.join(part.without)}*" if part.without else "all slides"]
 
 
-def _at_home(session: Session) -> str:
-    """Return the exercises of the session's notebooks, and what is read, with the minutes."""
-    whole = [number for number, names in session.parts if not names]
+def home(session: Session) -> dict[str, float]:
+    """Return the exercises left of a session's whole notebooks, and what is read, in minutes."""
+    whole = [part.number for part in session.parts if not part.names]
     left = {number: minutes(number).exercises for number in whole}
     for number in session.exercises:
         if number.partition(".")[0].zfill(2) in left:
             left[number.partition(".")[0].zfill(2)] -= exercise_minutes(number)
-    tasks = [f"exercises of {number}, {rest:g}" for number, rest in left.items() if rest]
-    return (
-        "; ".join([*tasks, *(f"{n} to study, {minutes(n).study}" for n in session.reading)]) or "–"
-    )
+    tasks = {f"exercises of {number}": rest for number, rest in left.items() if rest}
+    return tasks | {f"{number} to study": minutes(number).study for number in session.reading}
+
+
+def _at_home(session: Session) -> str:
+    return "; ".join(f"{task}, {rest:g}" for task, rest in home(session).items()) or "–"
 
 
 # ------------------------------------------------------------------------- what the checks know
@@ -316,8 +397,8 @@ def _order(number: str) -> list[int]:
 
 PARTS = {
     "minutes": _minutes_table,
-    "two_hours": lambda: _plan("two hours"),
-    "one_day": lambda: _plan("one day"),
-    "six_weeks": lambda: _plan("six weeks"),
+    "two_hours": lambda: _plan("two-hours"),
+    "one_day": lambda: _plan("one-day"),
+    "eight_weeks": lambda: _plan("eight-weeks"),
     "mistakes": _mistakes_list,
 }
