@@ -107,7 +107,7 @@ display(Markdown(course.table()))
 # |:---|:---|
 # | learn | open the notebooks in the folder `my`, which are your copies: nothing overwrites them; run the cells from top to bottom, and write your answer where an exercise says `...  # your code here` |
 # | know whether an answer is right | run the check below the exercise; it says what is most likely wrong |
-# | have a quiz counted | write your answers into its cell, as in `checks.quiz("03", "b a cd a c")`: a word a question, the first option being a |
+# | have a quiz counted | write your answers into its cell, as in `checks.quiz("03", "b a cd a c")`: for each question a word, of the letters of the options that you choose |
 # | get help | open Hint 1, then Hint 2, then the solution below the check |
 # | skip an exercise | go on: no later cell needs your answer |
 # | read without running | open the folder `notebooks/solutions`: the same notebooks, solved and with all outputs |

@@ -14,7 +14,7 @@
 # - say which parts a training step keeps in memory, and predict each from a model's config,
 # - measure a peak so that earlier work does not hide it,
 # - choose between bfloat16, accumulation, checkpointing, LoRA and sharding by what each saves,
-# - let several processes learn as one, and resume a killed run at the same weights,
+# - let several processes learn as one, and resume a killed run so that it ends at the same weights,
 # - plan method, batch and devices for a model that you do not have yet,
 # - name what breaks on the way to a larger model, and test for it in seconds.
 #
@@ -411,7 +411,7 @@ plots.show(figure, alt="Planned parts of the peak and the measured peak in GB: "
 # process a GPU. Here it starts two on your processor, which exchange gradients through `gloo`.
 
 # %% [markdown] slide="notes"
-# The processes are equals: the same program, told apart by the variables RANK and WORLD_SIZE. Ask what has
+# The processes are equals: the same program, told apart by the variable RANK. Ask what has
 # to be equal for the losses to agree: start, rows of each step, the divisor of the loss, the update.
 
 
