@@ -1,6 +1,8 @@
 """Figures legible on a projector: each function takes plain data and returns a Figure."""
 
 import base64
+import contextlib
+import contextvars
 import functools
 import html
 import io
@@ -355,9 +357,22 @@ def _korean_font() -> str | None:
     return next((name for name in KOREAN if name in known), None)
 
 
+_language = contextvars.ContextVar("language", default=None)
+
+
+@contextlib.contextmanager
+def in_english():
+    """Draw figures in English meanwhile, for a document whose text is English in any edition."""
+    token = _language.set("en")
+    try:
+        yield
+    finally:
+        _language.reset(token)
+
+
 def _catalogue() -> dict[str, str]:
     """Return the phrases in the reader's language, none without a font: it would draw boxes."""
-    language = settings.language()
+    language = _language.get() or settings.language()
     return translation.phrases(language) if language != "en" and _korean_font() else {}
 
 
@@ -420,7 +435,8 @@ def _line(ax, rows, x, columns, label, index):
 
 def _lowest(ax, steps, values):
     best = values.argmin()
-    label = f"lowest: {values[best]:.2f} at step {steps[best]:.0f}"
+    label = wording("lowest: {loss:.2f} at step {step:.0f}")
+    label = label.format(loss=values[best], step=steps[best])
     ax.plot(steps[best], values[best], "*", ms=18, color=OKABE_ITO["vermillion"], label=label)
 
 

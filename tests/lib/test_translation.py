@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from workbook import checks, cli, course, glossary, plots, settings, translation, workspace
 from workbook.authoring import build, html, teaching
+from workbook.capstone.report import Report
 from workbook.checks import quizzes, record, report
 from workbook.errors import WorkbookError
 
@@ -23,8 +24,10 @@ NUMBER_WORDS = {
     **{word: str(number) for number, word in enumerate(
         "zero one two three four five six seven eight nine ten eleven twelve".split()
     )},
-    "fourteen": "14", "sixteen": "16", "thirty": "30", "forty": "40",
-    "half an hour": "30", "a minute": "1", "hundredth": "100", "thousand": "1000",
+    "fourteen": "14", "sixteen": "16", "twenty": "20", "thirty": "30",
+    "forty": "40", "fifty": "50", "sixty": "60",
+    "half an hour": "30", "half a minute": "30", "a minute": "1",
+    "hundredth": "100", "thousand": "1000",
     "a third": "3 1", "a quarter": "4 1", "a tenth": "10 1",
     "a gigabyte": "1", "half a gigabyte": "0.5", "seven billion": "70",
 }  # fmt: skip
@@ -388,6 +391,34 @@ def test_the_map_is_korean_where_there_is_a_font(in_korean, monkeypatch):
         monkeypatch.setattr(plots, "_korean_font", lambda font=font: font)
         texts = [text.get_text().split("\n", 1)[-1] for text in course.draw_map().findobj(Text)]
         assert title in texts
+
+
+@pytest.mark.filterwarnings("ignore:Glyph")
+def test_curves_are_korean_but_not_in_an_english_document(in_korean, monkeypatch):
+    monkeypatch.setattr(plots, "_korean_font", lambda: "DejaVu Sans")
+
+    def told():
+        figure = plots.losses({"training": [(0, 2.0)], "validation": [(4, 1.25)]})
+        plots.as_html(figure, alt="Two curves of the loss.")
+        return {text.get_text() for text in figure.findobj(Text)}
+
+    korean = {"훈련", "검증", "학습 스텝", "손실(토큰당 nat)", "최저: 1.25, 스텝 4"}
+    assert korean <= told()
+    with plots.in_english():
+        assert {"training", "lowest: 1.25 at step 4"} <= told() and not korean & told()
+    assert korean <= told()
+
+
+def test_a_report_keeps_its_figures_english(in_korean, monkeypatch):
+    monkeypatch.setattr(plots, "_korean_font", lambda: "DejaVu Sans")
+    parts = "headline _comparison _comparison_figure _on_test _confusion _answers _tuning _kept"
+    for part in f"{parts} _data _use".split():
+        monkeypatch.setattr(Report, part, lambda self: "")
+    monkeypatch.setattr(Report, "_tuning", lambda self: "## Tuning")
+    monkeypatch.setattr(Report, "_losses", lambda self: plots.wording("training step"))
+    sections = Report(None, None, {}, None, "mine").sections()
+    assert ("## Tuning", "training step") in sections
+    assert plots.wording("training step") == "학습 스텝"
 
 
 @pytest.mark.parametrize(("language", "font"), [("ko", None), ("en", "DejaVu Sans")])

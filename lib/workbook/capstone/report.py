@@ -89,6 +89,7 @@ class Report:
         content = json.dumps(self.record(), indent=1, ensure_ascii=False, default=_plain)
         (folder / "results.json").write_text(content + "\n", encoding="utf-8")
 
+    @plots.in_english()
     def sections(self) -> list[tuple[str, str]]:
         """Return the parts of the report: Markdown, and a figure as HTML or ""."""
         parts = [

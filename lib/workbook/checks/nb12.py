@@ -24,7 +24,9 @@ def check_contradictions(function) -> None:
         "`the  BOX is late.` is the text of row 0 but for capital letters and blanks: compare the "
         'texts after `" ".join(text.casefold().split())`.',
     )
-    expect(found == [3], f"Only row 3 contradicts a row before it, and you named {found}.")
+    expect(
+        found == [3], "Only row 3 contradicts a row before it, and you named {found}.", found=found
+    )
     expect(
         _numbers(call(function, ["a", "b", "a", "b"], ["x", "y", "y", "y"])) == [2],
         "Row 2 contradicts row 0, with another row between them: look at *all* rows before.",
