@@ -718,6 +718,8 @@ Markdown(card)
 # %% [markdown]
 # And the report. `report.html` is a single file with its figures inside, to be opened from any disk or sent
 # by mail; `report.md` is the same text, `results.json` holds every answer, so that it can be judged again.
+# All of them lie in `FOLDER`: `print(FOLDER)` in a new cell tells where that is on your disk. The next run of
+# this page writes it anew, so copy what you want to keep.
 
 # %%
 html = (FOLDER / "report.html").read_text("utf-8")
@@ -785,8 +787,10 @@ for name, each in projects.items():
         print(f"{name}: full tuning minus LoRA {report.signed(metrics.paired_interval(*np.float64(hits)))}")
 
 # %% [markdown]
-# Does the interval of the difference leave out 0? And what did tuning change in the sentences: length and
-# form, or also what is said? ROUGE-L counts shared words, not truth.
+# Does the interval of the difference leave out 0? Mind whose rows these are: the validation rows also ended
+# the tuning and chose the method, so they flatter what was chosen. Is full tuning ahead on the test rows above
+# as well? And what did tuning change in the sentences: length and form, or also what is said? ROUGE-L counts
+# shared words, not truth.
 
 # %% [markdown] slide="slide" minutes=5
 # ## A rubric for your own project
