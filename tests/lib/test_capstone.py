@@ -18,10 +18,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from transformers import GPT2Config, GPT2LMHeadModel
+from transformers import GPT2Config, GPT2LMHeadModel, LlamaForCausalLM
 from typer.testing import CliRunner
 
-from workbook import capstone, cli, encoding, metrics, models
+from workbook import capstone, cli, encoding, memory, metrics, models
 from workbook.assets import base
 from workbook.capstone import candidates, project, reading, recipe, run, saving, using
 from workbook.errors import WorkbookError
@@ -268,6 +268,94 @@ def test_tuning_learns_and_is_there_again_at_once(labelled, tmp_path):
     assert back.steps == history.steps and back.seconds == history.seconds  # none was made anew
     answers = [how.answers(each, tokenizer, rows).probabilities for each in (model, again)]
     assert answers[0] == answers[1]
+
+
+def found_and_its_examples(path, model, tokenizer):
+    """Return the project of a file, its first recipe, and its encoded rows."""
+    found = project.prepare(reading.read(path), model, tokenizer, "message", "team")
+    how = found.recipes[0]
+    return found, how, sum(candidates.encoded(found, how, model, tokenizer), [])
+
+
+def free_for(model, method, examples, rows):
+    """Return free memory in which so many rows of a step fit at once."""
+    for free in np.geomspace(1e5, 1e9, 400):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(memory, "free_bytes", lambda device, free=free: free)
+            try:
+                if candidates.rows_at_once(model, method, examples) == rows:
+                    return free
+            except WorkbookError:
+                continue
+    raise AssertionError(f"never {rows} rows")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["full", "LoRA"])
+def test_where_memory_is_short_a_step_learns_from_as_many_rows_in_parts(
+    method, labelled, tmp_path, monkeypatch
+):
+    wide, seconds, told = {}, [], []
+    forward = LlamaForCausalLM.forward
+
+    def watched(self, input_ids, **options):
+        if self.training:
+            wide[len(seconds)] = max(wide.get(len(seconds), 0), len(input_ids))
+        return forward(self, input_ids=input_ids, **options)
+
+    monkeypatch.setattr(LlamaForCausalLM, "forward", watched)
+    for rows in (8, 3):
+        model, tokenizer = models.load()
+        found, how, examples = found_and_its_examples(labelled, model, tokenizer)
+        free = free_for(model, method, examples, rows)
+        monkeypatch.setattr(memory, "free_bytes", lambda device, free=free: free)
+        history, _ = candidates.tune(
+            found, method, how, model, tokenizer, epochs=2, seed=0, progress=False,
+            checkpoint=tmp_path / f"c{rows}",
+        )  # fmt: skip
+        seconds.append(history.seconds)
+        told.append((history, {name: p.detach() for name, p in model.named_parameters()}))
+    (whole, weights), (parts, others) = told
+    assert wide == {0: 8, 1: 3}
+    assert [row["loss"] for row in parts.steps] == pytest.approx(
+        [row["loss"] for row in whole.steps], rel=1e-4
+    )
+    assert all(torch.allclose(weights[name], others[name], atol=1e-4) for name in weights)
+
+
+def test_a_run_goes_on_with_more_memory_than_before(
+    labelled, tiny_model, tiny_tokenizer, tmp_path, monkeypatch
+):
+    found, how, _ = found_and_its_examples(labelled, tiny_model, tiny_tokenizer)
+    options = {"epochs": 1, "seed": 0, "checkpoint": tmp_path / "c", "progress": False}
+    for rows in (2, 8):
+        monkeypatch.setattr(candidates, "rows_at_once", lambda *_, rows=rows: rows)
+        history, _ = candidates.tune(found, "full", how, tiny_model, tiny_tokenizer, **options)
+    assert len(history.steps) == 4  # of one pass over 33 rows, and no refusal
+
+
+def test_short_texts_and_more_memory_give_more_rows_at_once(
+    labelled, tiny_model, tiny_tokenizer, monkeypatch
+):
+    _, _, examples = found_and_its_examples(labelled, tiny_model, tiny_tokenizer)
+    long = [{name: ids * 3 for name, ids in each.items()} for each in examples]
+    free = free_for(tiny_model, "full", examples, 5)
+    monkeypatch.setattr(memory, "free_bytes", lambda device: free)
+    assert candidates.rows_at_once(tiny_model, "full", long) < 5
+    assert candidates.rows_at_once(tiny_model, "LoRA", examples) > 5
+    monkeypatch.setattr(memory, "free_bytes", lambda device: 2 * free)
+    assert candidates.rows_at_once(tiny_model, "full", examples) == 8
+
+
+@pytest.mark.slow
+def test_what_does_not_fit_into_the_memory_is_left_out_or_refused(labelled, tmp_path, monkeypatch):
+    monkeypatch.setattr(memory, "free_bytes", lambda device: 1_000)
+    with pytest.raises(WorkbookError, match="full tuning does not fit into the memory.*--model"):
+        tune(labelled, tmp_path / "out", method="full")
+    out = tune(labelled, tmp_path / "out")
+    found = json.loads((out / "results.json").read_text("utf-8"))
+    assert list(found["validation"]) == ["constant", "TF-IDF", "zero-shot", "few-shot"]
+    assert "full is left out: full tuning does not fit" in (out / "report.md").read_text("utf-8")
 
 
 def test_a_model_without_places_for_a_lora_is_compared_without_it():

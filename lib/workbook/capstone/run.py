@@ -140,6 +140,7 @@ class Run:
         wanted = candidates.wanted(options.method, model)
         if wanted != candidates.WANTED[options.method]:
             found.notes.append("LoRA is left out: ours changes no layer of this kind of model.")
+        wanted = _fitting(found, wanted, folder, options.method, model, tokenizer)
         if progress:  # before hours of work
             print("\n".join(found.notes))
         inputs = {"model": model, "options": options, "project": _identity(found)}
@@ -278,6 +279,40 @@ class Run:
             return abilities.measure(model, tokenizer, "live", skip=SKIPPED)
 
         return ask, measure
+
+
+def _fitting(
+    found: Project, wanted: tuple[str, ...], folder: Path, method: str, model, tokenizer
+) -> tuple[str, ...]:
+    """Return the methods without those of "auto" for which memory lacks; notes tell of them.
+
+    A method whose stage is finished stays. Raises WorkbookError for a method that was asked for.
+    """
+    examples = [
+        each
+        for recipe in found.recipes
+        for part in candidates.encoded(found, recipe, model, tokenizer)
+        for each in part
+    ]
+    kept = []
+    for name in wanted:
+        try:
+            if name in candidates.TUNED and not (folder / f"{name}.json").exists():
+                _note_parts(found, name, candidates.rows_at_once(model, name, examples))
+            kept.append(name)
+        except WorkbookError as error:
+            if method != "auto":
+                raise
+            found.notes.append(f"{name} is left out: {error}")
+    return tuple(kept)
+
+
+def _note_parts(found: Project, name: str, rows: int) -> None:
+    if rows < candidates.BATCH:
+        found.notes.append(
+            f"{name} computes {reading.counted_rows(rows)} of the {candidates.BATCH} of a step at "
+            "once, as many as fit into the memory: slower, with the same result."
+        )
 
 
 def _examples(options: Options) -> int:
