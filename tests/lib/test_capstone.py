@@ -476,6 +476,16 @@ def test_a_disk_that_is_too_small_is_told_before_any_work(labelled, tmp_path, mo
     assert not (tmp_path / "out.unfinished").exists()
 
 
+def test_what_a_killed_run_has_written_counts_as_space(tmp_path, monkeypatch):
+    folder = tmp_path / "out.unfinished"
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: types.SimpleNamespace(free=8_000))
+    with pytest.raises(WorkbookError, match="free some space"):
+        run.check_space(folder, 200, "full")  # 13 copies of 800 bytes
+    (folder / "checkpoints full").mkdir(parents=True)
+    (folder / "checkpoints full" / "step.000025.safetensors").write_bytes(b"0" * 3_000)
+    run.check_space(folder, 200, "full")
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -91,10 +91,11 @@ def check_space(folder: Path, weights: int, method: str) -> None:
     """Raise WorkbookError where the disk is too small, before hours of work.
 
     Of full tuning up to three checkpoints lie there, each with weights, two moments and the best
-    weights so far; a saved model is one more.
+    weights so far; a saved model is one more. What an earlier start has written there counts.
     """
     copies = 1 if method == "lora" else 13
-    needed, place = 4 * weights * copies, folder.absolute()
+    written = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    needed, place = 4 * weights * copies - written, folder.absolute()
     while not place.exists():
         place = place.parent
     free = shutil.disk_usage(place).free
