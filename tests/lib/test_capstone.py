@@ -1,6 +1,7 @@
 """From a file to a folder with a model, a card and a report, on tiny random models."""
 
 import base64
+import copy
 import csv
 import errno
 import json
@@ -573,6 +574,74 @@ def test_predict_refuses_before_it_loads_the_model(folder, tmp_path, monkeypatch
         with pytest.raises(WorkbookError, match=message):
             using.predict(folder, path, tmp_path / out)
     assert (tmp_path / "there.csv").read_text() == "kept" and not (tmp_path / "o.csv").exists()
+
+
+@pytest.fixture
+def many(tmp_path):
+    """A file of more rows than are asked at once, some of them without a text."""
+    rows = [{"message": f"The film {i} is good.", "n": str(i)} for i in range(150)]
+    rows[10]["message"] = rows[140]["message"] = ""
+    return write(tmp_path / "many.csv", rows)
+
+
+def read_rows(path):
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_predict_answers_more_rows_than_are_asked_at_once(folder, many, tmp_path, precision):
+    copies, original = [], copy.deepcopy
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(copy, "deepcopy", lambda *a: copies.append(type(a[0])) or original(*a))
+        told = using.predict(folder, many, tmp_path / "out.csv", progress=False)
+    assert copies.count(LlamaForCausalLM) == (precision == "bf16")  # not one for each part
+    found = read_rows(tmp_path / "out.csv")
+    assert "148 rows answered." in told and [row["n"] for row in found] == list(
+        map(str, range(150))
+    )
+    assert [int(row["n"]) for row in found if not row["prediction"]] == [10, 140]
+    how, (model, tokenizer) = recipe.read(folder), models.load(str(folder))
+    asked = [{**row, "text": row["message"]} for row in found if row["message"]]
+    expected = how.answers(model, tokenizer, asked).values
+    assert [row["prediction"] for row in found if row["message"]] == [
+        how.labels[number] for number in expected
+    ]
+    assert not (tmp_path / "out.csv.unfinished").exists()
+
+
+@pytest.mark.parametrize("end", [KeyboardInterrupt, OSError(errno.ENOSPC, "No space left")])
+def test_predict_goes_on_where_it_was_stopped(end, folder, many, tmp_path, monkeypatch):
+    using.predict(folder, many, tmp_path / "never_stopped.csv", progress=False)
+    asked, original, out = [], using._asked, tmp_path / "out.csv"
+
+    def stopped(how, model, tokenizer, rows):
+        asked.extend(row["n"] for row in rows)
+        if len(asked) == 148:  # in the third part
+            raise end
+        return original(how, model, tokenizer, rows)
+
+    monkeypatch.setattr(using, "_asked", stopped)
+    with pytest.raises((KeyboardInterrupt, WorkbookError)):
+        using.predict(folder, many, out, progress=False)
+    assert not out.exists()
+    kept = tmp_path / "out.csv.unfinished" / "answers.jsonl"
+    with kept.open("a") as file:
+        file.write('[{"predic')  # as a kill in the middle of a line leaves it
+    first = list(asked)
+    using.predict(folder, many, out, progress=False)
+    assert len(asked) == 148 + 20 and asked[148:] == first[128:]  # only the part that was stopped
+    assert out.read_bytes() == (tmp_path / "never_stopped.csv").read_bytes()
+    assert not kept.parent.exists()
+
+
+def test_predict_goes_on_with_the_same_rows_alone(folder, many, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(using, "_write", lambda *_: pytest.fail("stop"))
+        with pytest.raises(pytest.fail.Exception):
+            using.predict(folder, many, tmp_path / "out.csv", progress=False)
+    write(many, [{"message": "another one", "n": "1"}])
+    with pytest.raises(WorkbookError, match="an unfinished run with other rows.*delete it"):
+        using.predict(folder, many, tmp_path / "out.csv", progress=False)
 
 
 def lines(*texts):

@@ -73,7 +73,7 @@ def tune(
     unfinished = out.with_name(f"{out.name}.unfinished")
     run, key = Run.begin(table, input, target, unfinished, chosen, progress)
     with exclusive(unfinished / "run.json"):
-        _claim(unfinished, key)
+        claim(unfinished, key)
         results = run.results()
         with atomic_path(out) as draft:
             _finish(run, results, draft, out.name)
@@ -332,7 +332,7 @@ def _identity(found: Project) -> list:
     return [parts, [dataclasses.asdict(recipe) for recipe in found.recipes], found.metric]
 
 
-def _claim(folder: Path, key: str) -> None:
+def claim(folder: Path, key: str) -> None:
     """Note whose folder this is. Raises WorkbookError if it is another run's."""
     file = folder / "run.json"
     if not file.exists():
@@ -345,7 +345,7 @@ def _claim(folder: Path, key: str) -> None:
     if found != key:
         raise WorkbookError(
             f"{folder} holds an unfinished run with other rows, options or versions: delete it, or "
-            "name another folder with --out."
+            "choose another --out."
         )
 
 
