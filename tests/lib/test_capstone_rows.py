@@ -90,6 +90,41 @@ def test_a_file_of_mixed_encodings_is_refused_by_line(tmp_path):
         reading.read(path)
 
 
+@pytest.mark.parametrize(
+    ("lines", "line", "what"),
+    [
+        (["Ça fuit", "réparé", "à côté", ("Ça fuit réparé", "utf-8")], 5, "is UTF-8 and others"),
+        (["réparé", "à côté", "été", ("le café", "utf-8")], 5, "is UTF-8 and others are not"),
+        (["réparé", "à côté", "été", ("I don’t", "utf-8")], 5, "is UTF-8 and others are not"),
+        (["réparé", "à côté", "été", ("배송", "utf-8")], 5, "is UTF-8 and others are not"),
+        (["réparé", "à côté", "été", ("배송", "cp949")], 5, "is Korean .* and others are not"),
+        (["배송이", "환불", "늦어요", ("le café", "cp1252")], 5, "is not Korean .* and others are"),
+        (["배송이", "환불", "늦어요", ("배송", "utf-8")], 5, "is UTF-8 and others are not"),
+        (["배송이", "환불", "늦어요", ("réparé", "utf-8")], 5, "is UTF-8 and others are not"),
+    ],
+)
+def test_a_minority_in_another_encoding_is_refused_too(lines, line, what, tmp_path):
+    *usual, (text, encoding) = lines
+    majority = "cp949" if ord(usual[0][0]) > 255 else "cp1252"
+    content = b"text,label\n" + b"".join(f"{each},a\n".encode(majority) for each in usual)
+    path = tmp_path / "rows.csv"
+    path.write_bytes(content + f"{text},b\n".encode(encoding))
+    with pytest.raises(WorkbookError, match=rf"rows\.csv:{line}: this line {what}.*--encoding"):
+        reading.read(path)
+    if encoding != "cp1252":  # a way out, for what only looks like a mix
+        assert len(reading.read(path, majority).rows) == 4
+
+
+@pytest.mark.parametrize(
+    ("encoding", "text"), [("cp1252", "Au CAFÉ»"), ("cp949", "천천"), ("cp1252", "· ¿¿¿¿ ····")]
+)
+def test_bytes_that_are_utf8_by_accident_are_no_mix(encoding, text, tmp_path):
+    usual = {"cp1252": "Le café est fermé", "cp949": "배송이 늦어요"}[encoding]
+    path = tmp_path / "rows.csv"
+    path.write_bytes(f"text,label\n{usual},a\n{usual},a\n{text},b\n".encode(encoding))
+    assert rows_of(reading.read(path))[2]["text"] == text
+
+
 def test_bytes_that_are_no_text_are_refused(tmp_path):
     path = tmp_path / "rows.csv"
     path.write_bytes(b"text,label\n\x81\x8d\x8f\xff,a\n")

@@ -24,6 +24,14 @@ NAMES = {
 }
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars (|)"}
 NO_TEXT = re.compile("[\0\ud800-\udfff]")
+# Two syllables that differ; in Western texts four such letters never stand together.
+KOREAN_WORD = re.compile(rb"([\xb0-\xc8][\xa1-\xfe])(?!\1)[\xb0-\xc8][\xa1-\xfe]")
+# What a line of UTF-8 holds, and what a line of these is not by accident: there a capital letter
+# and a symbol, as in "É»", or a syllable by itself, have the bytes of one rare letter.
+SURELY_UTF8 = {
+    WESTERN: r"[\x80-\xff\u0800-\U0010ffff]|[\u0100-\u07ff](?:[a-z]|.*[\u0100-\u07ff])",
+    KOREAN: r"[\u0240-\U0010ffff]|[A-Za-z][\x80-\u023f]|[\x80-\u023f][A-Za-z]",
+}
 BYTE_ORDER_MARKS = (b"\xff\xfe", b"\xfe\xff")
 
 
@@ -98,11 +106,33 @@ def encoding_of(content: bytes, name: str) -> str:
     lines = [(n, line) for n, line in enumerate(content.split(b"\n"), 1) if not line.isascii()]
     foreign = [n for n, line in lines if not _decodes(line, "utf-8")]
     if 2 * len(foreign) <= len(lines):  # the other lines are UTF-8, which no accident makes
-        raise WorkbookError(
-            f"{name}:{foreign[0]}: this line is not UTF-8 and others are, so the file mixes "
-            "encodings: write its letters anew and save the file as UTF-8."
-        )
-    return _guessed(b"\n".join(line for _, line in lines), name)
+        raise _mixed(name, foreign, "is not UTF-8 and others are")
+    _check_korean(lines, name)
+    encoding = _guessed(b"\n".join(line for _, line in lines), name)
+    others = [
+        n for n, line in lines
+        if _decodes(line, "utf-8") and re.search(SURELY_UTF8[encoding], line.decode())
+    ]  # fmt: skip
+    if others:
+        raise _mixed(name, others, "is UTF-8 and others are not")
+    return encoding
+
+
+def _check_korean(lines: Sequence[tuple[int, bytes]], name: str) -> None:
+    """Raise WorkbookError if some lines are words in cp949 and others cannot be that."""
+    korean = [n for n, line in lines if KOREAN_WORD.search(line)]
+    foreign = [n for n, line in lines if not _decodes(line, KOREAN) and not _decodes(line, "utf-8")]
+    if korean and foreign and len(foreign) <= len(korean):
+        raise _mixed(name, foreign, f"is not {NAMES[KOREAN]} and others are")
+    if korean and foreign:
+        raise _mixed(name, korean, f"is {NAMES[KOREAN]} and others are not")
+
+
+def _mixed(name: str, where: Sequence[int], what: str) -> WorkbookError:
+    return WorkbookError(
+        f"{name}:{where[0]}: this line {what}, so the file mixes encodings: write its letters anew "
+        "and save the file as UTF-8, or name the encoding of all lines with --encoding."
+    )
 
 
 def _decodes(content: bytes, encoding: str) -> bool:
