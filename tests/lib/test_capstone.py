@@ -1,9 +1,11 @@
 """From a file to a folder with a model, a card and a report, on tiny random models."""
 
+import ast
 import base64
 import copy
 import csv
 import errno
+import functools
 import json
 import os
 import random
@@ -22,9 +24,9 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaForCausalLM
 from typer.testing import CliRunner
 
-from workbook import capstone, cli, encoding, memory, metrics, models
+from workbook import capstone, cli, encoding, memory, metrics, models, planning
 from workbook.assets import base
-from workbook.capstone import candidates, project, reading, recipe, run, saving, using
+from workbook.capstone import candidates, project, reading, recipe, report, run, saving, using
 from workbook.errors import WorkbookError
 
 WORDS = {
@@ -186,6 +188,48 @@ def test_auto_compares_everything_and_leaves_one_whole_folder(labelled, tmp_path
     assert "look it up before you pass" in card  # the tiny model's licence is nowhere
 
 
+@pytest.fixture
+def told(labelled, tiny_model, tiny_tokenizer):
+    """A function that returns a project of messages with long tests and its report, unmeasured."""
+
+    def make(wordings="question", shots=0, **options):
+        rows = [{**row, "mail": f"{row['message'][:4]}@x.org"} for row in messages()]
+        for row in rows:
+            row["message"] += " and so on and on, please help me" * 12
+        write(labelled, rows)
+        table = reading.read(labelled)
+        found = project.prepare(
+            table, tiny_model, tiny_tokenizer, "message", "team", template=wordings, **options
+        )
+        how, train = found.recipes[0], found.splits["train"]
+        if shots:
+            how = recipe.with_shots(how, tiny_model, tiny_tokenizer, train, shots, seed=0)
+        answers = {"answers": [0] * len(found.splits["test"])}
+        scores = {"LoRA": metrics.wilson(1, 3), "few-shot": metrics.wilson(1, 3)}
+        results = {
+            "chosen": "few-shot" if shots else "LoRA", "best_yardstick": "LoRA",
+            "best_prompt": "few-shot", "test": dict.fromkeys(scores, answers),
+            "test_scores": scores, "validation": {}, "validation_scores": {}, "panels": {},
+        }  # fmt: skip
+        return report.Report(found, how, results, run.Options(), "my model")
+
+    return make
+
+
+@pytest.mark.parametrize("shots", [0, 2])
+def test_the_code_on_the_card_asks_what_was_asked_in_tuning(shots, told):
+    pages = told(shots=shots)
+    card = pages.card("a model", "a licence", has_terms=False)
+    code = card.split("```python\n")[1].split("```")[0]
+    [asked] = [
+        node.value
+        for node in ast.walk(ast.parse(code))
+        if isinstance(node, ast.Constant) and "Which label fits" in str(node.value)
+    ]
+    assert asked in {pages.recipe.pair(row)[0] for row in pages.tests} and len(asked) > 300
+    assert asked in card.split("## How to ask it")[1].split("```text\n")[1]
+
+
 def mark_as_made_from_the_base_model(folder):
     """Make a folder look like one whose weights fall under the base model's terms."""
     config = json.loads((folder / "config.json").read_text())
@@ -278,17 +322,25 @@ def found_and_its_examples(path, model, tokenizer):
     return found, how, sum(candidates.encoded(found, how, model, tokenizer), [])
 
 
-def free_for(model, method, examples, rows):
+def free_for(model, method, examples, wanted):
     """Return free memory in which so many rows of a step fit at once."""
-    for free in np.geomspace(1e5, 1e9, 400):
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(memory, "free_bytes", lambda device, free=free: free)
-            try:
-                if candidates.rows_at_once(model, method, examples) == rows:
-                    return free
-            except WorkbookError:
-                continue
-    raise AssertionError(f"never {rows} rows")
+    shapes = functools.cache(lambda setting: read_shapes(model.config, setting))
+    read_shapes, low, high = planning.read_shapes, 0.0, 1e9
+
+    def rows(free):
+        try:
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(memory, "free_bytes", lambda device: free)
+                patch.setattr(planning, "read_shapes", lambda config, setting: shapes(setting))
+                return candidates.rows_at_once(model, method, examples)
+        except WorkbookError:
+            return 0
+
+    for _ in range(40):
+        middle = (low + high) / 2
+        low, high = (low, middle) if rows(middle) >= wanted else (middle, high)
+    assert rows(high) == wanted
+    return high
 
 
 @pytest.mark.slow

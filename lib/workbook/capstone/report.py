@@ -198,30 +198,37 @@ class Report:
     def _matrix_axes(self) -> tuple[np.ndarray, np.ndarray]:
         return np.array([row["label"] for row in self.tests]), np.array(self._own())
 
+    def _to_read(self) -> list[tuple[dict, object]]:
+        """Return test rows with their answers, the first of which are shown; of labels mistakes."""
+        pairs = list(zip(self.tests, self._own(), strict=True))
+        if not self.project.is_labels:
+            return pairs
+        return [(row, answer) for row, answer in pairs if answer != row["label"]]
+
     def _answers(self) -> str:
-        """Return answers to read: of labels the mistakes, of texts the first ones."""
-        triples = list(zip(self.tests, self._own(), strict=True))
+        """Return answers to read, or ""."""
+        found, count = self._to_read(), len(self.tests)
+        told = f"The first of {count} answers:"
         if self.project.is_labels:
-            wrong = [(row, answer) for row, answer in triples if answer != row["label"]]
-            lines = [[row["text"], *map(self.recipe.labels.__getitem__, (row["label"], answer))]
-                     for row, answer in wrong[:MOST_SHOWN]]  # fmt: skip
-            told_, head = (
-                f"Wrong answers: {len(wrong)} of {len(triples)}",
-                f"{self.recipe.target} in your file",
-            )
-            if not wrong:
-                return ""
-        else:
-            lines = [[row["text"], row["output"], answer] for row, answer in triples[:MOST_SHOWN]]
-            told_, head = (
-                f"The first of {len(triples)} answers",
-                f"{self.recipe.target} in your file",
-            )
-        more = ". The first of them:" if self.project.is_labels else ":"
-        shown = [[_cut(cell) for cell in line] for line in lines]
-        return f"## Answers to read\n\n{told_}{more}\n\n" + table(
-            [self.recipe.input, head, "answer"], shown
-        )
+            told = f"Wrong answers: {len(found)} of {count}. The first of them:"
+        lines = [
+            [_cut(cell) for cell in (row["text"], self._told(self._truth(row)), self._told(answer))]
+            for row, answer in found[:MOST_SHOWN]
+        ]
+        head = [self.recipe.input, f"{self.recipe.target} in your file", "answer"]
+        return f"## Answers to read\n\n{told}\n\n{table(head, lines)}" if found else ""
+
+    def _truth(self, row: Mapping):
+        """Return the right answer to a row: a label's number, or a text."""
+        return row["label" if self.project.is_labels else "output"]
+
+    def _told(self, answer) -> str:
+        """Return an answer as one reads it: a label's name, or the text."""
+        return self.recipe.labels[answer] if self.project.is_labels else answer
+
+    def example(self) -> str:
+        """Return the prompt of the shortest test row, nothing of it left out."""
+        return self.recipe.pair(min(self.tests, key=lambda row: len(row["text"])))[0]
 
     def _tuning(self) -> str:
         found = self.results["validation"].get(self.chosen, {})
@@ -271,13 +278,12 @@ class Report:
         return f"## Your data\n\n{lines}{labels if counts else ''}"
 
     def _use(self) -> str:
-        prompt, _ = self.recipe.pair(self.tests[0])
         return (
             "## How to use it\n\n"
             f"```\nworkbook predict {self.name} rows.csv --out predictions.csv\n"
             f"workbook chat {self.name}\n```\n\n`predict` words each row as below, and adds the "
             "answer to the file. `chat` sends what you type as it is.\n\n"
-            f"{fenced(_cut(prompt, 1500))}"
+            f"{fenced(self.example())}"
         )
 
     # -------------------------------------------------------------------------------- figures
@@ -330,8 +336,7 @@ class Report:
     # ------------------------------------------------------------------------- other documents
 
     def record(self) -> dict:
-        """Return everything as plain data, the rows included, so that it can be judged again."""
-        answer = "label" if self.project.is_labels else "output"
+        """Return everything as plain data, right answers too, so that it can be judged again."""
         return {
             "format": 1,
             "seed": settings.seed(),
@@ -346,7 +351,7 @@ class Report:
             "notes": self.project.notes,
             "rows": {name: len(part) for name, part in self.project.splits.items()},
             "truth": {
-                split: [row[answer] for row in self.project.splits[split]]
+                split: [self._truth(row) for row in self.project.splits[split]]
                 for split in ("validation", "test")
             },
             **self.results,
@@ -360,7 +365,6 @@ class Report:
             if has_terms else ""
         )  # fmt: skip
         shots = f" after {len(self.recipe.shots)} solved examples" if self.recipe.shots else ""
-        prompt, _ = self.recipe.pair(self.tests[0])
         what = (
             f"chooses `{self.recipe.target}` out of {', '.join(self.recipe.labels)}"
             if self.project.is_labels else f"writes `{self.recipe.target}`"
@@ -375,8 +379,8 @@ class Report:
         return CARD.format(
             chosen=chosen, name=self.name, made=made, what=what, input=self.recipe.input, base=base,
             licence=licence, terms=terms, headline=self.headline(), limits=LIMITS,
-            prompt=fenced(_cut(prompt, 1500)), code=CODE.format(prompt=json.dumps(
-                _cut(prompt, 300), ensure_ascii=False)),
+            prompt=fenced(self.example()),
+            code=CODE.format(prompt=json.dumps(self.example(), ensure_ascii=False)),
         )  # fmt: skip
 
 
