@@ -230,6 +230,40 @@ def test_the_code_on_the_card_asks_what_was_asked_in_tuning(shots, told):
     assert asked in card.split("## How to ask it")[1].split("```text\n")[1]
 
 
+@pytest.mark.parametrize("shots", [0, 2])
+def test_the_card_says_which_rows_are_in_the_folder(shots, told, tmp_path):
+    pages = told(shots=shots)
+    pages.results |= {"validation": {"constant": {"seconds": 1, "answers": []}}}
+    pages.results["validation_scores"] = {"constant": metrics.wilson(1, 3)}
+    pages.write(tmp_path)
+    recipe.write(pages.recipe, tmp_path)
+    card = pages.card("a model", "a licence", has_terms=False)
+    (tmp_path / "README.md").write_text(card, encoding="utf-8")
+
+    def held(file, split):
+        text = (tmp_path / file).read_text("utf-8")
+        return sum(row["text"][:50] in text for row in pages.project.splits[split])
+
+    rows = " ".join(card.split("## Your rows in this folder")[1].split("##")[0].split())
+    for file in ("report.md", "report.html"):
+        assert f"Texts of {held(file, 'test')} test rows" in rows
+        assert held(file, "train") == shots
+    assert held("README.md", "test") == 1 and held("README.md", "train") == shots
+    assert held("workbook.json", "train") == shots and held("results.json", "train") == 0
+    assert held("results.json", "test") == 0 and held("workbook.json", "test") == 0
+    assert ("Texts of training rows are in no file" in rows) == (not shots)
+    assert (f"Texts of {shots} training rows are in `workbook.json`" in rows) == bool(shots)
+
+
+def test_solved_examples_keep_the_columns_that_the_prompt_shows_alone(told):
+    kept = [set(row) for row in told(shots=2).recipe.shots]
+    assert kept == [{"text", "label"}] * 2
+    words = "{{mail}} writes: {{text}} Which team?"
+    assert [set(row) for row in told(words, shots=2).recipe.shots] == [
+        {"text", "label", "mail"}
+    ] * 2
+
+
 def mark_as_made_from_the_base_model(folder):
     """Make a folder look like one whose weights fall under the base model's terms."""
     config = json.loads((folder / "config.json").read_text())

@@ -228,7 +228,10 @@ class Report:
 
     def example(self) -> str:
         """Return the prompt of the shortest test row, nothing of it left out."""
-        return self.recipe.pair(min(self.tests, key=lambda row: len(row["text"])))[0]
+        return self.recipe.pair(self._shortest())[0]
+
+    def _shortest(self) -> dict:
+        return min(self.tests, key=lambda row: len(row["text"]))
 
     def _tuning(self) -> str:
         found = self.results["validation"].get(self.chosen, {})
@@ -379,9 +382,30 @@ class Report:
         return CARD.format(
             chosen=chosen, name=self.name, made=made, what=what, input=self.recipe.input, base=base,
             licence=licence, terms=terms, headline=self.headline(), limits=LIMITS,
+            inside=self.rows_inside(),
             prompt=fenced(self.example()),
             code=CODE.format(prompt=json.dumps(self.example(), ensure_ascii=False)),
         )  # fmt: skip
+
+    def rows_inside(self) -> str:
+        """Return which of the user's rows can be read in the folder."""
+        shots, splits = len(self.recipe.shots), self.project.splits
+        train = (
+            f"Texts of {shots} training rows are in `workbook.json`, as solved examples, and in "
+            "each prompt that is shown." if shots else "Texts of training rows are in no file."
+        )  # fmt: skip
+        shown = {row["text"] for row, _ in self._to_read()[:MOST_SHOWN]}
+        test = len(shown | {self._shortest()["text"]})
+        judged = f"{len(splits['validation']) + len(splits['test'])} validation and test rows"
+        kept = (
+            f"`results.json` has the labels of the {judged}." if self.project.is_labels
+            else f"`results.json` has the texts and the answers of the {judged}, and answers of "
+            "training rows, which `constant` and `nearest` give."
+        )  # fmt: skip
+        return (
+            f"{train} Texts of {test} test rows, or their beginnings, are in `report.md` and "
+            f"`report.html`, one of them here too. {kept}"
+        )
 
 
 LIMITS = """\
@@ -421,9 +445,11 @@ The prompt is worded as in this row of the test set:
 
 ## Base model and licence
 
-{base}; its licence, which also covers these weights: {licence}.{terms} The training rows are not in
-this folder, but solved examples of a prompt are (`workbook.json`), and the answers to the test rows
-(`results.json`). Whether you may pass on what was made from your rows is for you to say.
+{base}; its licence, which also covers these weights: {licence}.{terms}
+
+## Your rows in this folder
+
+{inside} Whether you may pass on what was made from your rows is for you to say.
 
 {limits}
 """
