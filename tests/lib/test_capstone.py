@@ -515,6 +515,40 @@ def test_an_interrupt_at_any_stage_loses_nothing(labelled, tmp_path, monkeypatch
     check_equal_logits(tmp_path / "out")  # of a merged LoRA
 
 
+KILLED_WHILE_SAVING = """
+import os, signal, sys
+from workbook import capstone
+from workbook.capstone import saving
+saving.write_card = lambda *arguments: os.kill(os.getpid(), signal.SIGKILL)
+capstone.tune(sys.argv[1], "message", "team", sys.argv[2], method="lora", progress=False)
+"""
+
+
+@pytest.mark.slow
+def test_a_kill_while_saving_leaves_nothing_beside_the_folder(labelled, tmp_path):
+    out = tmp_path / "out"
+    command = [sys.executable, "-c", KILLED_WHILE_SAVING, str(labelled), str(out)]
+    assert subprocess.run(command, capture_output=True).returncode == -signal.SIGKILL
+    assert list((tmp_path / "out.unfinished").glob(".made.*/model.safetensors"))
+    tune(labelled, out, method="lora")
+    assert [path.name for path in tmp_path.iterdir() if "out" in path.name] == ["out"]
+
+
+def test_an_interrupt_in_the_last_clearing_is_told(labelled, tmp_path):
+    out, left = tmp_path / "out", tmp_path / "out.unfinished" / "checkpoints full"
+    out.mkdir()
+    left.mkdir(parents=True)
+    (out / "results.json").write_text("{}")
+    (left.parent / "run.json").write_text("{}")  # of a run that was never finished
+    with pytest.raises(WorkbookError, match="out exists already"):
+        tune(labelled, out)
+    assert left.exists()
+    (left.parent / "run.json").unlink()
+    with pytest.raises(WorkbookError, match="out is finished: open it, or name another"):
+        tune(labelled, out)
+    assert not left.parent.exists()
+
+
 @pytest.mark.slow
 def test_an_unfinished_run_with_other_options_is_named(labelled, tmp_path, monkeypatch):
     def stop(self, name, function):

@@ -1,11 +1,12 @@
 """From a file to a folder with a model, its card and a report: `tune`, which a kill only delays.
 
-While it runs, finished stages and checkpoints lie in `NAME.unfinished` beside the output folder;
-that one appears when it is whole.
+While it runs, finished stages, checkpoints and drafts lie in `NAME.unfinished` beside the output
+folder; that one appears when it is whole.
 """
 
 import dataclasses
 import json
+import os
 import re
 import shutil
 import time
@@ -70,19 +71,34 @@ def tune(
     check_free(out)
     table = reading.read(Path(path), chosen.encoding)
     reading.check_columns(table, input, target)
-    unfinished = out.with_name(f"{out.name}.unfinished")
+    unfinished = _unfinished(out)
     run, key = Run.begin(table, input, target, unfinished, chosen, progress)
-    with exclusive(unfinished / "run.json"):
+    made = unfinished / "made"
+    with exclusive(made):  # which clears what a kill left of it
         claim(unfinished, key)
-        results = run.results()
-        with atomic_path(out) as draft:
-            _finish(run, results, draft, out.name)
+        if not made.exists():
+            results = run.results()
+            with atomic_path(made) as draft:
+                _finish(run, results, draft, out.name)
+        os.replace(made, out)
+        (unfinished / "run.json").unlink()
     shutil.rmtree(unfinished, ignore_errors=True)
     return out
 
 
+def _unfinished(out: Path) -> Path:
+    return out.with_name(f"{out.name}.unfinished")
+
+
 def check_free(out: Path) -> None:
-    """Raise WorkbookError for an output folder that exists, so that nothing is written over."""
+    """Raise WorkbookError for an output folder that exists, so that nothing is written over.
+
+    What a run that was stopped after its last stage left beside its folder is cleared.
+    """
+    if (out / "results.json").exists() and _unfinished(out).is_dir():
+        if not (_unfinished(out) / "run.json").exists():
+            shutil.rmtree(_unfinished(out))
+            raise WorkbookError(f"{out} is finished: open it, or name another folder with --out.")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise WorkbookError(f"{out} exists already: remove it, or name another folder with --out.")
 
