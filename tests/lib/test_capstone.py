@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from huggingface_hub import metadata_load
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaForCausalLM
 from typer.testing import CliRunner
 
@@ -228,6 +229,36 @@ def test_the_code_on_the_card_asks_what_was_asked_in_tuning(shots, told):
     ]
     assert asked in {pages.recipe.pair(row)[0] for row in pages.tests} and len(asked) > 300
     assert asked in card.split("## How to ask it")[1].split("```text\n")[1]
+
+
+@pytest.mark.parametrize(
+    ("name", "base", "licence"),
+    [
+        (models.DEFAULT_MODEL, "HuggingFaceTB/SmolLM2-135M-Instruct", "apache-2.0"),
+        ("me/tiny", "me/tiny", "mit"),
+        ("me/another", "me/another", None),
+        ("folder", None, "mit"),
+    ],
+)
+def test_the_card_names_the_base_model_and_its_licence(
+    name, base, licence, told, tmp_path, tiny_model, monkeypatch
+):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    home = tmp_path / "hub" / "models--me--tiny"
+    folder = tmp_path / "folder"
+    for place in (home / "snapshots" / "abc", home / "refs", folder):
+        place.mkdir(parents=True)
+    (home / "refs" / "main").write_text("abc")
+    for place in (home / "snapshots" / "abc", folder):
+        (place / "README.md").write_text("---\nlicense: mit\n---\n")
+    out = tmp_path / "card"
+    out.mkdir()
+    saving.write_card(out, told(), tiny_model, str(folder) if name == "folder" else name)
+    kept = metadata_load(out / "README.md")
+    assert kept.get("base_model") == base and kept.get("license") == licence
+    text = (out / "README.md").read_text("utf-8")
+    assert ("not known here: look it up" in text) == (licence is None)
 
 
 @pytest.mark.parametrize("shots", [0, 2])
