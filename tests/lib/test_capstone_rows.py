@@ -1,8 +1,10 @@
 """Files of one's own: read right, or refused with a sentence that says what to mend."""
 
+import errno
 import json
 import random
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -180,6 +182,41 @@ def test_other_separators_are_read_and_told(separator, name, tmp_path, tiny_mode
     found = prepared(path, tiny_model, tiny_tokenizer)
     assert sum(map(len, found.splits.values())) == 60
     assert f"with {name} between the columns" in found.notes[0]
+
+
+def test_the_separator_that_is_told_is_the_one_that_is_used(tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_bytes(b"text;label\rone, two, three;a\r")  # as old Macs ended lines
+    table = reading.read(path)
+    assert rows_of(table) == [{"text": "one, two, three", "label": "a"}]
+    assert "with semicolons between the columns" in table.notes[0]
+
+
+@pytest.mark.parametrize("name", ["rows.xlsx", "rows.xls", "rows", "rows.csv.gz"])
+def test_a_file_of_another_kind_is_to_be_converted(name, tmp_path):
+    path = tmp_path / name
+    path.write_bytes(b"PK\x03\x04\xd0\xcf\x11\xe0\xa1\xb1\x81")
+    with pytest.raises(WorkbookError, match=r"only \.jsonl, \.csv, .* are read, so convert it"):
+        reading.read(path)
+
+
+def test_a_file_that_nobody_may_read_is_named(tmp_path, monkeypatch):
+    def refused(path):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    path = tmp_path / "rows.csv"
+    path.write_text(as_csv(labelled()))
+    monkeypatch.setattr(Path, "read_bytes", refused)
+    with pytest.raises(WorkbookError, match=r"rows\.csv cannot be read.*Permission denied"):
+        reading.read(path)
+
+
+@pytest.mark.parametrize("name", ["klingon", "hex", "base64", "rot13", "undefined", "idna", "\0"])
+def test_what_is_no_encoding_of_text_is_refused(name, tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_text(as_csv(labelled()))
+    with pytest.raises(WorkbookError, match="There is no encoding .*: try utf-8 or cp949"):
+        reading.read(path, name)
 
 
 def test_empty_cells_are_left_out_and_told(tmp_path, tiny_model, tiny_tokenizer):

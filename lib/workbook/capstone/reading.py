@@ -5,6 +5,7 @@ Everything that was decided for the user is a sentence in `notes`, and the repor
 
 import codecs
 import dataclasses
+import io
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -55,8 +56,8 @@ def read(path: Path, encoding: str | None = None) -> Table:
     if not path.is_file():
         raise WorkbookError(f"There is no file {path}: check its name and folder.")
     notes = []
-    if path.suffix.lower() != ".parquet":
-        content = path.read_bytes()
+    if path.suffix.lower() in rows.READERS.keys() - {".parquet"}:
+        content = _content(path)
         encoding = _known(encoding) if encoding else encoding_of(content, path.name)
         notes.append(f"{path.name} was read as {_form(path, content, encoding)}.")
     located = _without_blanks(rows.read_file(path, encoding or "utf-8-sig"))
@@ -65,6 +66,13 @@ def read(path: Path, encoding: str | None = None) -> Table:
         (at, {name: _text(at, name, row.get(name)) for name in columns}) for at, row in located
     ]
     return Table(path.name, found, columns, notes)
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise WorkbookError(f"{path} cannot be read, so check it: {error.strerror}.") from error
 
 
 def _without_blanks(located: list[rows.Located]) -> list[rows.Located]:
@@ -80,8 +88,9 @@ def _without_blanks(located: list[rows.Located]) -> list[rows.Located]:
 def _known(encoding: str) -> str:
     """Return an encoding under Python's name, UTF-8 so that a byte order mark is no letter."""
     try:
+        b"a".decode(encoding, errors="ignore")  # others of Python's are no encodings of text
         name = codecs.lookup(encoding).name
-    except LookupError as error:
+    except (LookupError, ValueError) as error:
         raise WorkbookError(f"There is no encoding {encoding!r}: try utf-8 or cp949.") from error
     return "utf-8-sig" if name == "utf-8" else name
 
@@ -90,7 +99,7 @@ def _form(path: Path, content: bytes, encoding: str) -> str:
     name = NAMES.get(encoding, encoding)
     if path.suffix.lower() == ".jsonl":
         return name
-    header = content[: 2**16].decode(encoding, errors="ignore").split("\n")[0]
+    header = io.StringIO(content[: 2**16].decode(encoding, errors="ignore"), newline="").readline()
     return f"{name}, with {SEPARATORS[rows.delimiter(header)]} between the columns"
 
 
