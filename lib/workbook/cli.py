@@ -415,7 +415,7 @@ def tune(
 
     A kill or Ctrl-C loses nothing that was finished: the same command goes on.
     """
-    out = out or rows.with_name(f"{rows.stem}-tuned")
+    out = out or rows.parent / f"{rows.stem}-tuned"
     options = dict(
         method=method, kind=kind, template=template, encoding=encoding, examples=examples,
         epochs=epochs, model=model,

@@ -199,6 +199,7 @@ def told(labelled, tiny_model, tiny_tokenizer):
             row["message"] += " and so on and on, please help me" * 12
         write(labelled, rows)
         table = reading.read(labelled)
+        tiny_model.config.max_position_embeddings = 4096
         found = project.prepare(
             table, tiny_model, tiny_tokenizer, "message", "team", template=wordings, **options
         )
@@ -417,7 +418,7 @@ def test_where_memory_is_short_a_step_learns_from_as_many_rows_in_parts(
     forward = LlamaForCausalLM.forward
 
     def watched(self, input_ids, **options):
-        if self.training:
+        if self.training and type(input_ids) is torch.Tensor:  # the plan's have no data
             wide[len(seconds)] = max(wide.get(len(seconds), 0), len(input_ids))
         return forward(self, input_ids=input_ids, **options)
 
@@ -441,25 +442,24 @@ def test_where_memory_is_short_a_step_learns_from_as_many_rows_in_parts(
     assert all(torch.allclose(weights[name], others[name], atol=1e-4) for name in weights)
 
 
-def test_a_run_goes_on_with_more_memory_than_before(
-    labelled, tiny_model, tiny_tokenizer, tmp_path, monkeypatch
-):
-    found, how, _ = found_and_its_examples(labelled, tiny_model, tiny_tokenizer)
+def test_a_run_goes_on_with_more_memory_than_before(labelled, tmp_path, monkeypatch):
     options = {"epochs": 1, "seed": 0, "checkpoint": tmp_path / "c", "progress": False}
     for rows in (2, 8):
+        model, tokenizer = models.load()
+        found, how, _ = found_and_its_examples(labelled, model, tokenizer)
         monkeypatch.setattr(candidates, "rows_at_once", lambda *_, rows=rows: rows)
-        history, _ = candidates.tune(found, "full", how, tiny_model, tiny_tokenizer, **options)
-    assert len(history.steps) == 4  # of one pass over 33 rows, and no refusal
+        history, _ = candidates.tune(found, "full", how, model, tokenizer, **options)
+    assert len(history.steps) == 5 and history.seconds > 0  # it was not refused
 
 
 def test_short_texts_and_more_memory_give_more_rows_at_once(
     labelled, tiny_model, tiny_tokenizer, monkeypatch
 ):
     _, _, examples = found_and_its_examples(labelled, tiny_model, tiny_tokenizer)
-    long = [{name: ids * 3 for name, ids in each.items()} for each in examples]
+    long = [{name: ids[:20] + ids for name, ids in each.items()} for each in examples]
     free = free_for(tiny_model, "full", examples, 5)
     monkeypatch.setattr(memory, "free_bytes", lambda device: free)
-    assert candidates.rows_at_once(tiny_model, "full", long) < 5
+    assert 1 <= candidates.rows_at_once(tiny_model, "full", long) < 5
     assert candidates.rows_at_once(tiny_model, "LoRA", examples) > 5
     monkeypatch.setattr(memory, "free_bytes", lambda device: 2 * free)
     assert candidates.rows_at_once(tiny_model, "full", examples) == 8
@@ -605,6 +605,30 @@ def test_a_folder_that_exists_is_left_alone(labelled, tmp_path):
     with pytest.raises(WorkbookError, match="exists already"):
         tune(labelled, tmp_path / "file")
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["mine.txt"]
+
+
+def test_a_folder_without_a_name_is_refused(labelled, tmp_path, monkeypatch):
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    with pytest.raises(WorkbookError, match="is where you are: name a folder to be made"):
+        tune(labelled, ".")
+    told = CliRunner().invoke(cli.app, ["tune", ".", "--input", "a", "--target", "b"])
+    assert str(told.exception) == "There is no file .: check its name and folder."
+
+
+@pytest.mark.parametrize("target", ["team", "reply"])
+def test_texts_without_words_are_compared_without_what_counts_words(
+    target, tmp_path, tiny_model, tiny_tokenizer
+):
+    draw = random.Random(0)
+    rows = [{"message": " ".join(draw.sample("0123456789☺☹♥", 7)), "team": "ab"[i % 2],
+             "reply": f"It is {i}."} for i in range(60)]  # fmt: skip
+    path = write(tmp_path / "rows.csv", rows)
+    found = project.prepare(reading.read(path), tiny_model, tiny_tokenizer, "message", target)
+    answers = candidates.yardsticks(found)
+    assert list(answers) == (["constant"] if target == "team" else ["constant", "copy"])
+    test = list(found.splits["test"])
+    assert all(len(answer(found, test)) == len(test) for answer in answers.values())
 
 
 @pytest.mark.slow

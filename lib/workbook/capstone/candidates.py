@@ -5,6 +5,7 @@ searched here.
 """
 
 import dataclasses
+import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -69,10 +70,16 @@ def best_prompt(scores: Mapping[str, float]) -> str:
 
 
 def yardsticks(project: Project) -> dict[str, Callable[[Project, Sequence[dict]], list]]:
-    """Return what a model should beat, by name: functions of the project and rows to answer."""
+    """Return what a model should beat, by name: functions of the project and rows to answer.
+
+    What counts words is left out where no text has one, as in emoji or single digits.
+    """
     if project.is_labels:
-        return {"constant": _commonest, "TF-IDF": _word_counts}
-    return {"constant": _most_alike, "copy": _copies, "nearest": _nearest}
+        found = {"constant": _commonest, "TF-IDF": _word_counts}
+    else:
+        found = {"constant": _most_alike, "copy": _copies, "nearest": _nearest}
+    has_words = any(re.search(r"\w\w", text) for text in project.splits["train"]["text"])
+    return {n: f for n, f in found.items() if has_words or f not in (_word_counts, _nearest)}
 
 
 def _commonest(project: Project, rows: Sequence[dict]) -> list[int]:

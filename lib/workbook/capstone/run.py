@@ -93,8 +93,11 @@ def _unfinished(out: Path) -> Path:
 def check_free(out: Path) -> None:
     """Raise WorkbookError for an output folder that exists, so that nothing is written over.
 
-    What a run that was stopped after its last stage left beside its folder is cleared.
+    A folder without a name of its own, such as ".", cannot appear when it is whole. What a run
+    that was stopped after its last stage left beside its folder is cleared.
     """
+    if out.name in ("", ".."):
+        raise WorkbookError(f"{out} is where you are: name a folder to be made with --out.")
     if (out / "results.json").exists() and _unfinished(out).is_dir():
         if not (_unfinished(out) / "run.json").exists():
             shutil.rmtree(_unfinished(out))
