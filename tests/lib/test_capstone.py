@@ -18,6 +18,7 @@ import time
 import types
 from pathlib import Path
 
+import ipywidgets
 import numpy as np
 import pytest
 import torch
@@ -25,7 +26,19 @@ from huggingface_hub import metadata_load
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaForCausalLM
 from typer.testing import CliRunner
 
-from workbook import capstone, cli, encoding, memory, metrics, models, planning
+from workbook import (
+    capstone,
+    cli,
+    encoding,
+    memory,
+    metrics,
+    models,
+    planning,
+    settings,
+    training,
+)
+from workbook.adaptation import lora
+from workbook.adaptation.additions import attached
 from workbook.assets import base
 from workbook.capstone import candidates, project, reading, recipe, report, run, saving, using
 from workbook.errors import WorkbookError
@@ -105,7 +118,7 @@ def logits_in_a_new_process(folder, ids):
 KILLED = """
 import os, signal, sys
 from workbook import capstone, training
-original, count = training.Trainer.step, 0
+fit, original, count = training.fit, training.Trainer.step, 0
 def step(self, batches):
     global count
     count += 1
@@ -113,17 +126,26 @@ def step(self, batches):
         os.kill(os.getpid(), signal.SIGKILL)
     return original(self, batches)
 training.Trainer.step = step
+training.fit = lambda *arguments, **options: fit(*arguments, **options | {"save_steps": 1})
 capstone.tune(sys.argv[1], "message", "team", sys.argv[2], method="full", progress=False)
 """
 
 
 @pytest.mark.slow
-def test_a_killed_run_goes_on_and_plain_transformers_gives_its_logits(labelled, tmp_path):
-    out = tmp_path / "out"
+def test_a_killed_run_goes_on_and_plain_transformers_gives_its_logits(
+    labelled, tmp_path, monkeypatch
+):
+    out, steps, step = tmp_path / "out", [], training.Trainer.step
     command = [sys.executable, "-c", KILLED, str(labelled), str(out)]
     assert subprocess.run(command, capture_output=True).returncode == -signal.SIGKILL
     assert not out.exists() and (tmp_path / "out.unfinished" / "zero-shot.json").exists()
+    assert list((tmp_path / "out.unfinished" / "checkpoints full").glob("step.000001.*"))
+    monkeypatch.setattr(
+        training.Trainer, "step", lambda self, batches: steps.append(1) or step(self, batches)
+    )
     tune(labelled, out, method="full")
+    history = json.loads((out / "results.json").read_text("utf-8"))["validation"]["full"]
+    assert len(steps) == len(history["steps"]) - 1 > 0  # the first was not made again
     assert not (tmp_path / "out.unfinished").exists()
     check_equal_logits(out)
     tuned, _ = models.load(str(out))
@@ -149,6 +171,7 @@ def check_equal_logits(out):
     told = logits_in_a_new_process(out, prompt)
     assert told["ids"] == ids
     assert torch.equal(torch.tensor(told["logits"]), ours)
+    assert told["max"] == how.max_new_tokens
     assert tokenizer.convert_tokens_to_ids("<|im_end|>") in told["ends"]
 
 
@@ -485,15 +508,30 @@ def test_a_model_without_places_for_a_lora_is_compared_without_it():
         candidates.wanted("lora", model)
 
 
-def test_merged_lora_answers_as_before(labelled, tiny_model, tiny_tokenizer, tmp_path):
-    found = project.prepare(reading.read(labelled), tiny_model, tiny_tokenizer, "message", "team")
-    before = [p.clone() for p in tiny_model.parameters()]
+def test_merged_lora_answers_as_before(labelled, tiny_model, tiny_tokenizer, tmp_path, monkeypatch):
+    found, how, examples = found_and_its_examples(labelled, tiny_model, tiny_tokenizer)
+    merge, ids, answers = lora.merge, torch.tensor([examples[0]["input_ids"]]), []
+
+    def answered(model):
+        with torch.inference_mode():
+            answers.append(model(ids).logits)
+
+    def merged(model, addition):
+        with attached(model, addition):
+            answered(model)
+        return merge(model, addition)
+
+    answered(tiny_model)
+    monkeypatch.setattr(lora, "merge", merged)
     _, trained = candidates.tune(
-        found, "LoRA", found.recipes[0], tiny_model, tiny_tokenizer,
+        found, "LoRA", how, tiny_model, tiny_tokenizer,
         epochs=1, seed=0, checkpoint=tmp_path / "c", progress=False,
     )  # fmt: skip
-    changed = [not torch.equal(a, b) for a, b in zip(before, tiny_model.parameters(), strict=True)]
-    assert any(changed) and not hasattr(tiny_model, "lora")
+    answered(tiny_model)
+    untuned, before, after = answers
+    assert torch.allclose(before, after, atol=1e-4)
+    assert not torch.allclose(untuned, after, atol=1e-2)
+    assert not hasattr(tiny_model, "lora")
     assert 0 < trained < models.count_parameters(tiny_model).total
 
 
@@ -632,17 +670,26 @@ def test_texts_without_words_are_compared_without_what_counts_words(
 
 
 @pytest.mark.slow
-def test_a_full_disk_is_told_and_leaves_nothing_half(labelled, tmp_path, monkeypatch):
+def test_a_full_disk_is_told_and_loses_no_finished_stage(labelled, tmp_path, monkeypatch):
+    done, stage = [], run.Run.stage
+
     def full(*arguments, **options):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    for owner, name in [(Path, "write_text"), (saving, "write_card")]:
+    monkeypatch.setattr(
+        run.Run, "stage",
+        lambda self, name, function: stage(self, name, lambda: done.append(name) or function()),
+    )  # fmt: skip
+    for owner, name, finished in [(Path, "write_text", 0), (saving, "write_card", 1)]:
         with monkeypatch.context() as patch:
             patch.setattr(owner, name, full)
             with pytest.raises(WorkbookError, match="disk of .* is full: free some space"):
                 tune(labelled, tmp_path / "out", method="lora")
+        assert ("LoRA" in done) == finished
         assert not (tmp_path / "out").exists() and not list(tmp_path.glob(".out*"))
+        assert not list((tmp_path / "out.unfinished").glob(".made*"))
     tune(labelled, tmp_path / "out", method="lora")
+    assert len(done) == len(set(done)), "a finished stage ran again"
 
 
 def test_a_disk_that_is_too_small_is_told_before_any_work(labelled, tmp_path, monkeypatch):
@@ -785,7 +832,7 @@ def test_predict_answers_more_rows_than_are_asked_at_once(folder, many, tmp_path
 
 
 @pytest.mark.parametrize("end", [KeyboardInterrupt, OSError(errno.ENOSPC, "No space left")])
-def test_predict_goes_on_where_it_was_stopped(end, folder, many, tmp_path, monkeypatch):
+def test_predict_goes_on_where_it_was_stopped(end, folder, many, tmp_path, monkeypatch, capsys):
     using.predict(folder, many, tmp_path / "never_stopped.csv", progress=False)
     asked, original, out = [], using._asked, tmp_path / "out.csv"
 
@@ -803,7 +850,10 @@ def test_predict_goes_on_where_it_was_stopped(end, folder, many, tmp_path, monke
     with kept.open("a") as file:
         file.write('[{"predic')  # as a kill in the middle of a line leaves it
     first = list(asked)
-    using.predict(folder, many, out, progress=False)
+    capsys.readouterr()
+    using.predict(folder, many, out, progress=True)
+    bar = capsys.readouterr().err
+    assert "128/148" in bar and "148/148" in bar and " 0/148" not in bar
     assert len(asked) == 148 + 20 and asked[148:] == first[128:]  # only the part that was stopped
     assert out.read_bytes() == (tmp_path / "never_stopped.csv").read_bytes()
     assert not kept.parent.exists()
@@ -877,6 +927,21 @@ def test_chat_words_a_text_as_in_tuning(folder, monkeypatch, capsys):
     monkeypatch.setattr(using.Chat, "say", lambda self, text, streamer=None: said.append(text))
     using.chat(folder, lines("/ask Where is my parcel?", "plain", "/quit"))
     assert said[0].startswith("Where is my parcel?\nWhich label fits") and said[1] == "plain"
+
+
+def test_the_chat_box_of_the_notebook_answers(tiny_model, tiny_tokenizer, capsys):
+    source = (settings.notebooks_dir() / "source" / "12_capstone.py").read_text("utf-8")
+    [cell] = [part for part in source.split("# %%") if "send.on_click" in part]
+    talk = using.Chat(tiny_model, tiny_tokenizer, max_new_tokens=4)
+    names = {"talk": talk, "widgets": ipywidgets}
+    exec(cell.partition("\n")[2], names)
+    names["box"].value = "  The film is good. "
+    names["send"].click()
+    assert names["box"].value == "" and [m["role"] for m in talk.messages] == ["user", "assistant"]
+    names["send"].click()
+    told = capsys.readouterr().out
+    assert f"you>   The film is good.\nmodel> {talk.messages[1]['content']}\n" in told
+    assert told.endswith("Write something first.\n") and len(talk.messages) == 2
 
 
 @pytest.mark.slow
