@@ -339,6 +339,37 @@ def test_the_data_decide_between_labels_and_texts_unless_told(tmp_path, tiny_mod
         prepared(path, tiny_model, tiny_tokenizer, target="reply", kind="label")
 
 
+def test_a_label_too_long_to_be_one_is_the_reason_that_is_told(
+    tmp_path, tiny_model, tiny_tokenizer
+):
+    path = tmp_path / "rows.csv"
+    path.write_text(as_csv(labelled(labels=("yes", "n" + "o" * 60))))
+    found = prepared(path, tiny_model, tiny_tokenizer)
+    [why] = [note for note in found.notes if "different values" in note]
+    assert not found.is_labels and "the longest of 61 letters, more than the 60 of a label" in why
+    path.write_text(as_csv([{"text": t, "label": t * 3} for t in texts(60)]))
+    [why] = [note for note in prepared(path, tiny_model, tiny_tokenizer).notes if "values" in note]
+    assert "more than" not in why
+
+
+def test_a_template_with_the_labels_in_another_order_is_refused(
+    tmp_path, tiny_model, tiny_tokenizer
+):
+    path, wording = tmp_path / "rows.csv", tmp_path / "own.yaml"
+    path.write_text(as_csv(labelled()))
+    form = (
+        "templates:\n  a: !Template\n    name: mine\n    answer_choices: {}\n"
+        "    jinja: '{{{{text}}}} Is it? ||| {{{{answer_choices[label]}}}}'\n"
+    )
+    wording.write_text(form.format("yes ||| no"))
+    with pytest.raises(WorkbookError, match="'mine' has your labels in another order than no, yes"):
+        prepared(path, tiny_model, tiny_tokenizer, template=str(wording))
+    for choices in ("no ||| yes", "false ||| true"):  # one's own words for them
+        wording.write_text(form.format(choices))
+        [how] = prepared(path, tiny_model, tiny_tokenizer, template=str(wording)).recipes
+        assert how.pair({"text": "x", "label": 1})[1] == choices.split()[-1]
+
+
 def test_splits_are_disjoint_and_the_same_each_time(tmp_path, tiny_model, tiny_tokenizer):
     path = tmp_path / "rows.csv"
     path.write_text(as_csv(labelled(200)))
