@@ -18,6 +18,7 @@ import time
 import types
 from pathlib import Path
 
+import datasets
 import ipywidgets
 import numpy as np
 import pytest
@@ -546,6 +547,17 @@ def test_examples_in_a_prompt_stay_short_and_are_solved(labelled, tiny_model, ti
         assert len(encoding.token_ids(tiny_tokenizer, prompt)) < 512
         for row in how.shots:
             assert f"{row['text']}" in prompt and how.labels[row["label"]] in prompt
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_of_rows_too_long_for_a_prompt_the_shortest_is_an_example(
+    seed, labelled, tiny_model, tiny_tokenizer
+):
+    _, how, _ = found_and_its_examples(labelled, tiny_model, tiny_tokenizer)
+    rows = [{"text": f"{i} and so on" * 30, "label": i % 3} for i in range(20)]
+    short = {"text": "parcel late", "label": 1}
+    train = datasets.Dataset.from_list([*rows, short])
+    assert recipe.with_shots(how, tiny_model, tiny_tokenizer, train, 4, seed).shots == (short,)
 
 
 # ---------------------------------------------------------------------- kills, disks and folders

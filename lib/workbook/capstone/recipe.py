@@ -131,16 +131,25 @@ def with_shots(
 ) -> Recipe:
     """Return the recipe with up to n solved training rows, as many as stay short enough.
 
-    Of a row no column is kept that no prompt shows.
+    Where the first one does not, the shortest is taken. Of a row no column is kept that no prompt
+    shows.
     """
     names = _variables(recipe.template) | {"text", "label", "output"}
-    drawn = tasks.draw(train, min(n, len(train)), seed=seed)
-    shown = [{name: row[name] for name in row if name in names} for row in drawn]
-    room = min(SHOT_TOKENS, models.context_length(model) // 4)
-    lengths = [len(encoding.token_ids(tokenizer, "".join(recipe.pair(row)))) for row in shown]
-    fitting = shown[: int(np.sum(np.cumsum(lengths) <= room))]
+    drawn = list(tasks.draw(train, min(n, len(train)), seed=seed))
+    fitting = _short_enough(recipe, model, tokenizer, drawn)
+    if not fitting:
+        shortest = min(train, key=lambda row: len("".join(recipe.pair(row))))
+        fitting = _short_enough(recipe, model, tokenizer, [shortest])
+    fitting = [{name: row[name] for name in row if name in names} for row in fitting]
     random.Random(seed).shuffle(fitting)
     return dataclasses.replace(recipe, shots=tuple(fitting))
+
+
+def _short_enough(recipe: Recipe, model, tokenizer, rows: Sequence[dict]) -> list[dict]:
+    """Return as many of the rows as fit into a prompt, from the first one on."""
+    room = min(SHOT_TOKENS, models.context_length(model) // 4)
+    lengths = [len(encoding.token_ids(tokenizer, "".join(recipe.pair(row)))) for row in rows]
+    return list(rows[: int(np.sum(np.cumsum(lengths) <= room))])
 
 
 def _variables(template: Template) -> set[str]:
