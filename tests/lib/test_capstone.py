@@ -10,6 +10,7 @@ import json
 import os
 import random
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -284,6 +285,12 @@ def test_the_card_names_the_base_model_and_its_licence(
     assert kept.get("base_model") == base and kept.get("license") == licence
     text = (out / "README.md").read_text("utf-8")
     assert ("not known here: look it up" in text) == (licence is None)
+
+
+def test_the_commands_in_the_report_work_with_a_name_of_two_words(told):
+    predict, chat = told()._use().split("```")[1].strip().split("\n")
+    assert shlex.split(chat) == ["workbook", "chat", "my model"]
+    assert shlex.split(predict)[2:4] == ["my model", "rows.csv"]
 
 
 @pytest.mark.parametrize("shots", [0, 2])

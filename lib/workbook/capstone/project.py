@@ -214,7 +214,7 @@ def _fitting(
     kept = [row for row in cut if _answer_length(tokenizer, row) <= LONGEST_ANSWER]
     if len(kept) < len(cut):
         table.notes.append(
-            f"{counted(range(len(cut) - len(kept)))} left out because the answer has more "
+            f"{counted(len(cut) - len(kept))} left out because the answer has more "
             f"than {LONGEST_ANSWER} tokens."
         )
     return kept
@@ -249,7 +249,7 @@ def _parts(table: Table, rows: Sequence[dict], kind: str, examples: int) -> dict
     kept = splits.drop_near_duplicates({"train": list(rows)}, ["text"])["train"]
     if len(kept) < len(rows):
         table.notes.append(
-            f"{counted(range(len(rows) - len(kept)))} left out as near-duplicates, which "
+            f"{counted(len(rows) - len(kept))} left out as near-duplicates, which "
             "share 80 % of their words with another row."
         )
     if len(kept) < LEAST_ROWS:

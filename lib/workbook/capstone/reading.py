@@ -200,7 +200,7 @@ def filled(table: Table, *names: str) -> list[rows.Located]:
         )
     if empty:
         table.notes.append(
-            f"{counted(empty)} left out for an empty {' or '.join(names)} ({places(empty)})."
+            f"{counted(len(empty))} left out for an empty {' or '.join(names)} ({places(empty)})."
         )
     return kept
 
@@ -216,10 +216,10 @@ def distinct(table: Table, located: Sequence[rows.Located], text: str, target: s
         else:
             (again if first[row[text]][target] == row[target] else other).append(at)
     if again:
-        table.notes.append(f"{counted(again)} left out as repetitions ({places(again)}).")
+        table.notes.append(f"{counted(len(again))} left out as repetitions ({places(again)}).")
     if other:
         table.notes.append(
-            f"{counted(other)} left out whose text stands before with another {target} "
+            f"{counted(len(other))} left out whose text stands before with another {target} "
             f"({places(other)}): which one is right?"
         )
     return kept
@@ -252,9 +252,9 @@ def _alike(labels) -> list[list[str]]:
     return [names for names in groups.values() if len(names) > 1]
 
 
-def counted(where: Sequence) -> str:
+def counted(count: int) -> str:
     """Return "3 rows were" or "1 row was"."""
-    return f"{counted_rows(len(where))} {'was' if len(where) == 1 else 'were'}"
+    return f"{counted_rows(count)} {'was' if count == 1 else 'were'}"
 
 
 def counted_rows(count: int) -> str:

@@ -6,6 +6,7 @@ import html
 import importlib.metadata
 import json
 import re
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -238,13 +239,14 @@ class Report:
         if "epochs" not in found:
             return ""
         best = min(found["epochs"], key=lambda row: row["validation_loss"])
+        count = len(self.project.splits["train"])
         return (
-            f"## Tuning\n\n{_title(self.chosen)}: {len(found['steps'])} steps of 8 rows, "
-            f"{found['seconds']:.0f} s. The weights are those after pass {best['epoch']} over the "
-            f"{len(self.project.splits['train'])} training rows, where the loss on the validation "
-            f"rows was lowest ({best['validation_loss']:.3f} nats a token). The learning rate, "
-            f"{candidates.OPTIONS[self.chosen]['lr']:g}, is the one that the course's measurements "
-            "chose; it was not searched here."
+            f"## Tuning\n\n{_title(self.chosen)}: {len(found['steps'])} steps of "
+            f"{candidates.BATCH} rows, {found['seconds']:.0f} s. The weights are those after pass "
+            f"{best['epoch']} over the {count} training rows, where the loss on the validation "
+            f"rows was lowest ({best['validation_loss']:.3f} nats a token). "
+            f"The learning rate, {candidates.OPTIONS[self.chosen]['lr']:g}, is the one that the "
+            "course's measurements chose; it was not searched here."
         )
 
     def _kept(self) -> str:
@@ -281,10 +283,11 @@ class Report:
         return f"## Your data\n\n{lines}{labels if counts else ''}"
 
     def _use(self) -> str:
+        folder = shlex.quote(self.name)
         return (
             "## How to use it\n\n"
-            f"```\nworkbook predict {self.name} rows.csv --out predictions.csv\n"
-            f"workbook chat {self.name}\n```\n\n`predict` words each row as below, and adds the "
+            f"```\nworkbook predict {folder} rows.csv --out predictions.csv\n"
+            f"workbook chat {folder}\n```\n\n`predict` words each row as below, and adds the "
             "answer to the file. `chat` sends what you type as it is.\n\n"
             f"{fenced(self.example())}"
         )

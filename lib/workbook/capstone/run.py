@@ -155,7 +155,7 @@ class Run:
         # What only reads the table decides over the stages too, through the project.
         found = project.prepare(
             table, model, tokenizer, input, target,
-            kind=options.kind, template=options.template, examples=_examples(options),
+            kind=options.kind, template=options.template, examples=_at_most(16, options.examples),
         )  # fmt: skip
         wanted = candidates.wanted(options.method, model)
         if wanted != candidates.WANTED[options.method]:
@@ -242,7 +242,7 @@ class Run:
         model, tokenizer = load(self.options.model)
         recipe = self.wording(judged)
         history, trained = candidates.tune(
-            self.project, name, recipe, model, tokenizer, epochs=_epochs(self.options),
+            self.project, name, recipe, model, tokenizer, epochs=_at_most(1, self.options.epochs),
             seed=self.seed, checkpoint=self.folder / f"checkpoints {name}",
             progress=not self.bar.disable,
         )  # fmt: skip
@@ -335,14 +335,9 @@ def _note_parts(found: Project, name: str, rows: int) -> None:
         )
 
 
-def _examples(options: Options) -> int:
-    return settings.pick(
-        smoke=min(16, options.examples), default=options.examples, full=options.examples
-    )
-
-
-def _epochs(options: Options) -> int:
-    return settings.pick(smoke=1, default=options.epochs, full=options.epochs)
+def _at_most(smoke: int, wanted: int) -> int:
+    """Return what a user wants, at the scale of a smoke test not more than that."""
+    return min(smoke, wanted) if settings.scale() == "smoke" else wanted
 
 
 def _identity(found: Project) -> list:
