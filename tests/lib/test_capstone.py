@@ -498,12 +498,14 @@ def test_short_texts_and_more_memory_give_more_rows_at_once(
 @pytest.mark.slow
 def test_what_does_not_fit_into_the_memory_is_left_out_or_refused(labelled, tmp_path, monkeypatch):
     monkeypatch.setattr(memory, "free_bytes", lambda device: 1_000)
-    with pytest.raises(WorkbookError, match="full tuning does not fit into the memory.*--model"):
+    with pytest.raises(
+        WorkbookError, match=r"Tuning \(full\) does not fit into the memory.*--method lora"
+    ):
         tune(labelled, tmp_path / "out", method="full")
     out = tune(labelled, tmp_path / "out")
     found = json.loads((out / "results.json").read_text("utf-8"))
     assert list(found["validation"]) == ["constant", "TF-IDF", "zero-shot", "few-shot"]
-    assert "full is left out: full tuning does not fit" in (out / "report.md").read_text("utf-8")
+    assert "full is left out: Tuning (full) does not fit" in (out / "report.md").read_text("utf-8")
 
 
 def test_a_model_without_places_for_a_lora_is_compared_without_it():
@@ -975,6 +977,16 @@ def test_the_commands_run_one_after_another(labelled, tmp_path, monkeypatch):
     assert told.exit_code == 0 and "written to predictions.csv" in told.output
     told = runner.invoke(cli.app, ["chat", "rows-tuned"], input="Hello\n/quit\n")
     assert told.exit_code == 0 and "model>" in told.output
+
+
+def test_ctrl_c_in_predict_says_how_to_go_on(folder, many, tmp_path, monkeypatch):
+    def stopped(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(using, "_asked", stopped)
+    arguments = ["predict", str(folder), str(many), "--out", str(tmp_path / "out.csv")]
+    told = CliRunner().invoke(cli.app, arguments)
+    assert told.exit_code and "the same command goes on from there" in told.output
 
 
 @pytest.mark.slow

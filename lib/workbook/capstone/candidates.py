@@ -247,10 +247,11 @@ def rows_at_once(model, method: str, examples: Sequence[dict]) -> int:
     if rows < BATCH:
         rows = min(planning.largest_batch(in_parts, setting, room), BATCH - 1)
     if rows < 1:
+        less = "--method lora" if method == "full" else "a smaller model with --model"
         raise WorkbookError(
-            f"{method} tuning does not fit into the memory, of which {free / 1e9:.1f} GB are free, "
-            f"not even with one row of {longest} tokens at once: close other programs, shorten the "
-            "texts, or take a smaller model with --model."
+            f"Tuning ({method}) does not fit into the memory, of which {free / 1e9:.1f} GB are "
+            f"free, not even with one row of {longest} tokens at once: close other programs, "
+            f"shorten the texts, or take {less}."
         )
     return rows
 
