@@ -2,6 +2,7 @@
 
 import ast
 import base64
+import contextlib
 import copy
 import csv
 import errno
@@ -636,6 +637,25 @@ def test_an_interrupt_in_the_last_clearing_is_told(labelled, tmp_path):
     with pytest.raises(WorkbookError, match="out is finished: open it, or name another"):
         tune(labelled, out)
     assert not left.parent.exists()
+
+
+def test_of_two_commands_at_once_the_second_finds_the_folder_of_the_first(
+    labelled, folder, many, tmp_path, monkeypatch
+):
+    @contextlib.contextmanager
+    def waited(path):  # while the other one ended
+        (tmp_path / "out").mkdir()
+        (tmp_path / "out" / "results.json").write_text("{}")
+        yield
+
+    monkeypatch.setattr(run, "exclusive", waited)
+    monkeypatch.setattr(using, "exclusive", waited)
+    with pytest.raises(WorkbookError, match="out exists already"):
+        tune(labelled, tmp_path / "out")
+    shutil.rmtree(tmp_path / "out")
+    with pytest.raises(WorkbookError, match="out exists already"):
+        using.predict(folder, many, tmp_path / "out", progress=False)
+    assert not list(tmp_path.glob("*.unfinished"))
 
 
 @pytest.mark.slow

@@ -75,6 +75,7 @@ def tune(
     run, key = Run.begin(table, input, target, unfinished, chosen, progress)
     made = unfinished / "made"
     with exclusive(made):  # which clears what a kill left of it
+        check_free(out)  # another process may have made it meanwhile
         claim(unfinished, key)
         if not made.exists():
             results = run.results()

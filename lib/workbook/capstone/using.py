@@ -41,8 +41,7 @@ def predict(
     """
     folder, out = Path(folder).expanduser(), Path(out).expanduser()
     how = recipe.read(folder)
-    if out.exists():
-        raise WorkbookError(f"{out} exists already: remove it, or name another file with --out.")
+    _check_free(out)
     table = reading.read(Path(path), encoding)
     reading.check_columns(table, how.input)
     if taken := {"prediction", "probability"} & set(table.columns):
@@ -52,6 +51,7 @@ def predict(
     inputs = {"model": model, "recipe": dataclasses.asdict(how), "rows": every}
     unfinished = out.with_name(f"{out.name}.unfinished")
     with exclusive(unfinished / "run.json"):
+        _check_free(out)  # another process may have made it meanwhile
         claim(unfinished, runcache.cache_key("predict", inputs))
         file = unfinished / "answers.jsonl"
         asked = [row for row in every if row[how.input]]
@@ -61,6 +61,11 @@ def predict(
         _write(done, [*table.columns, "prediction", *(["probability"] if how.labels else [])], out)
     shutil.rmtree(unfinished, ignore_errors=True)
     return " ".join([*table.notes, _summary(how, done)])
+
+
+def _check_free(out: Path) -> None:
+    if out.exists():
+        raise WorkbookError(f"{out} exists already: remove it, or name another file with --out.")
 
 
 def _answers(
