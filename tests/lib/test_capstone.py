@@ -727,7 +727,7 @@ def test_a_full_disk_is_told_and_loses_no_finished_stage(labelled, tmp_path, mon
                 tune(labelled, tmp_path / "out", method="lora")
         assert ("LoRA" in done) == finished
         assert not (tmp_path / "out").exists() and not list(tmp_path.glob(".out*"))
-        assert not list((tmp_path / "out.unfinished").glob(".made*"))
+        assert not list((tmp_path / "out.unfinished").glob(".made.*.part"))
     tune(labelled, tmp_path / "out", method="lora")
     assert len(done) == len(set(done)), "a finished stage ran again"
 

@@ -243,7 +243,7 @@ def rows_at_once(model, method: str, examples: Sequence[dict]) -> int:
         sequence_length=longest, completion_length=learned,
     )  # fmt: skip
     whole, in_parts = _moments(model.config, setting)
-    rows = planning.largest_batch(whole, setting, room)
+    rows = min(planning.largest_batch(whole, setting, room), BATCH)
     if rows < BATCH:
         rows = min(planning.largest_batch(in_parts, setting, room), BATCH - 1)
     if rows < 1:
