@@ -503,6 +503,11 @@ def test_what_does_not_fit_into_the_memory_is_left_out_or_refused(labelled, tmp_
         WorkbookError, match=r"Tuning \(full\) does not fit into the memory.*--method lora"
     ):
         tune(labelled, tmp_path / "out", method="full")
+    begun = tmp_path / "out.unfinished" / "checkpoints full"
+    begun.mkdir(parents=True)
+    with pytest.raises(WorkbookError, match="close other programs"):
+        tune(labelled, tmp_path / "out")
+    begun.rmdir()
     out = tune(labelled, tmp_path / "out")
     found = json.loads((out / "results.json").read_text("utf-8"))
     assert list(found["validation"]) == ["constant", "TF-IDF", "zero-shot", "few-shot"]

@@ -307,7 +307,8 @@ def _fitting(
 ) -> tuple[str, ...]:
     """Return the methods without those of "auto" for which memory lacks; notes tell of them.
 
-    A method whose stage is finished stays. Raises WorkbookError for a method that was asked for.
+    A method whose stage is finished stays. Raises WorkbookError for a method that was asked for, or
+    has begun: with more memory it goes on.
     """
     examples = [
         each
@@ -322,7 +323,7 @@ def _fitting(
                 _note_parts(found, name, candidates.rows_at_once(model, name, examples))
             kept.append(name)
         except WorkbookError as error:
-            if method != "auto":
+            if method != "auto" or (folder / f"checkpoints {name}").exists():
                 raise
             found.notes.append(f"{name} is left out: {error}")
     return tuple(kept)
