@@ -195,7 +195,7 @@ def test_the_separator_that_is_told_is_the_one_that_is_used(tmp_path):
 @pytest.mark.parametrize("name", ["rows.xlsx", "rows.xls", "rows", "rows.csv.gz"])
 def test_a_file_of_another_kind_is_to_be_converted(name, tmp_path):
     path = tmp_path / name
-    path.write_bytes(b"PK\x03\x04\xd0\xcf\x11\xe0\xa1\xb1\x81")
+    path.write_bytes(b"PK\x03\x04\x81\x8d\x8f\xff")  # neither UTF-8 nor any other text
     with pytest.raises(WorkbookError, match=r"only \.jsonl, \.csv, .* are read, so convert it"):
         reading.read(path)
 
