@@ -6,6 +6,7 @@ import glob
 import os
 import secrets
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -30,7 +31,8 @@ def exclusive(path: Path) -> Iterator[None]:
         try:
             lock.acquire(timeout=PATIENCE)
         except Timeout:
-            print(f"Another process is at work in {path.parent}: waiting for its end.", flush=True)
+            told = f"Another process is at work in {path.parent}: waiting for its end."
+            print(told, file=sys.stderr, flush=True)
             lock.acquire()
         try:
             for draft in path.parent.glob(f".{glob.escape(path.stem)}.*.part{path.suffix}"):

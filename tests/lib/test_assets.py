@@ -413,10 +413,10 @@ def test_who_waits_for_another_process_is_told(tmp_path, monkeypatch, capsys):
     threading.Timer(0.3, ended.set).start()
     with files.exclusive(tmp_path / "run.json"):
         other.join()
-    assert f"Another process is at work in {tmp_path}: waiting" in capsys.readouterr().out
+    assert f"Another process is at work in {tmp_path}: waiting" in capsys.readouterr().err
     with files.exclusive(tmp_path / "run.json"):
         pass
-    assert capsys.readouterr().out == ""
+    assert capsys.readouterr().err == ""
 
 
 # --------------------------------------------------------------------------------- atomic_path
