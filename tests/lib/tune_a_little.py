@@ -17,12 +17,15 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from workbook import checkpoints, training
 
+DROPOUT = 0.5  # of a single process: random numbers decide too; several draw numbers of their own
 
-def model() -> LlamaForCausalLM:
-    """Return the same random Llama each time, with dropout in its attention."""
+
+def model(dropout: float = 0.0) -> LlamaForCausalLM:
+    """Return the same random Llama each time, with so much dropout in its attention."""
     torch.manual_seed(0)
     shape = dict(hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4)
-    return LlamaForCausalLM(LlamaConfig(vocab_size=50, **shape)).eval()
+    config = LlamaConfig(vocab_size=50, attention_dropout=dropout, **shape)
+    return LlamaForCausalLM(config).eval()
 
 
 def examples() -> list[dict]:
@@ -64,7 +67,7 @@ def main() -> None:
     step, moment = (int(sys.argv[2]), sys.argv[3]) if len(sys.argv) > 2 else (0, "")
     if moment == "writing":
         die_in_the_middle_of_writing(step)
-    tuned = model()
+    tuned = model(0.0 if "RANK" in os.environ else DROPOUT)
     history = tune(
         tuned,
         checkpoint=folder / "checkpoints",
