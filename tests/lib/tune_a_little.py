@@ -1,7 +1,8 @@
 """A small run in a process of its own: `python tune_a_little.py FOLDER [dies at step] [moment]`.
 
 Leaves result.json and result.safetensors in the folder, and checkpoints in a folder of it. Dies by
-SIGKILL after the step, or while it writes the checkpoint of that step.
+SIGKILL after the step, or while it writes the checkpoint of that step ("writing"). At the moment
+"apart" each process looks for checkpoints in a folder of its own, the first one in the usual place.
 """
 
 import dataclasses
@@ -67,14 +68,16 @@ def main() -> None:
     step, moment = (int(sys.argv[2]), sys.argv[3]) if len(sys.argv) > 2 else (0, "")
     if moment == "writing":
         die_in_the_middle_of_writing(step)
+    rank = os.environ.get("RANK", "0")
+    own = f" of {rank}" if moment == "apart" and rank != "0" else ""
     tuned = model(0.0 if "RANK" in os.environ else DROPOUT)
     history = tune(
         tuned,
-        checkpoint=folder / "checkpoints",
+        checkpoint=folder / f"checkpoints{own}",
         save_steps=2,
         on_step=lambda history: die() if len(history.steps) == step and not moment else None,
     )
-    if os.environ.get("RANK", "0") == "0":
+    if rank == "0":
         (folder / "result.json").write_text(json.dumps(dataclasses.asdict(history)))
         save_file(dict(tuned.named_parameters()), folder / "result.safetensors")
 
