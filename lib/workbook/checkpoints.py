@@ -125,7 +125,7 @@ class Checkpoints:
 
     def __init__(self, folder: Path | None, save_steps: int, request: dict, team: Processes):
         self.folder = None if folder is None else Path(folder)
-        self.save_steps, self.is_main, self.state = save_steps, team.is_main, None
+        self.save_steps, self.team, self.state = save_steps, team, None
         if self.folder:
             deciding = {name: request[name] for name in request.keys() - WATCHING}
             more = {"precision": settings.precision(), "processes": team.count}
@@ -134,7 +134,7 @@ class Checkpoints:
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
         """Hold the folder, so that no two runs write into it, and clear what a kill left there."""
-        if self.folder and self.is_main:
+        if self.folder and self.team.is_main:
             with exclusive(self.folder / "step.safetensors"):
                 yield
         else:
@@ -143,20 +143,34 @@ class Checkpoints:
     def resume(self, state: RunState) -> int:
         """Bring the state to that of the last checkpoint, if there is one; return its steps.
 
-        Raises WorkbookError, and changes nothing, where it is of another run.
+        Raises WorkbookError, and changes nothing, where it is of another run, and where processes
+        find different ones, as on machines without a common folder.
         """
         self.state = state
+        opened, numbers = self._last()
+        self._check_common(len(numbers["history"]["steps"]) if numbers else 0)
+        if numbers:
+            self._check(numbers["request"])
+            state.restore(opened, numbers)
+        return len(state.history.steps)
+
+    def _last(self) -> tuple[safe_open | None, dict | None]:
+        """Return the last whole checkpoint, opened, and its numbers, if there is one."""
         for file in reversed(self._files()):
             try:
                 opened = safe_open(file, "pt")
-                numbers = json.loads(opened.metadata()["run"])
+                return opened, json.loads(opened.metadata()["run"])
             except DAMAGES:
                 print(f"{file} is damaged: the checkpoint before it is used, if there is one.")
-                continue
-            self._check(numbers["request"])
-            state.restore(opened, numbers)
-            break
-        return len(state.history.steps)
+        return None, None
+
+    def _check_common(self, steps: int) -> None:
+        device = next(iter(self.state.weights.values())).device
+        if self.folder and not self.team.agree(steps, device):
+            raise WorkbookError(
+                f"The processes find different checkpoints in {self.folder}: name a folder that "
+                "all machines share."
+            )
 
     def _check(self, request: dict[str, str]) -> None:
         names = self.request.keys() | request.keys()
@@ -174,7 +188,7 @@ class Checkpoints:
 
     def save(self) -> None:
         """Write the state and delete the oldest. Raises WorkbookError for a full disk."""
-        if not (self.folder and self.is_main):
+        if not (self.folder and self.team.is_main):
             return
         numbers = json.dumps(self.state.numbers() | {"request": self.request}, default=_plain)
         file = self.folder / f"step.{len(self.state.history.steps):06}.safetensors"

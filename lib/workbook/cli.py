@@ -1,9 +1,11 @@
 """The command `workbook`: what can be done in a terminal, the course and one's own models."""
 
+import contextlib
 import importlib.metadata
 import io
 import os
 import sys
+from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -393,6 +395,15 @@ def evaluate(
     Console().print(report.comparison(found, other) if other else report.table(found))
 
 
+@contextlib.contextmanager
+def _saying_how_to_go_on() -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        print("\nWhat was finished is kept: the same command goes on from there.")
+        raise
+
+
 @app.command()
 def tune(
     rows: Annotated[Path, typer.Argument(help="Your .csv, .tsv, .jsonl or .parquet file.")],
@@ -422,18 +433,15 @@ def tune(
 
     A kill or Ctrl-C loses nothing that was finished: the same command goes on.
     """
-    out = out or rows.with_name(f"{rows.stem}-tuned")
+    out = out or rows.parent / f"{rows.stem}-tuned"
     options = dict(
         method=method, kind=kind, template=template, encoding=encoding, examples=examples,
         epochs=epochs, model=model,
     )  # fmt: skip
-    try:
+    with _saying_how_to_go_on():
         from . import capstone
 
         capstone.tune(rows, input, target, out, **options)
-    except KeyboardInterrupt:
-        print("\nWhat was finished is kept: the same command goes on from there.")
-        raise
     print((out / "report.md").read_text(encoding="utf-8"))
     print(f"All of this with figures: {out / 'report.html'}")
 
@@ -453,10 +461,14 @@ def predict(
     out: Annotated[Path, typer.Option(help="The file to be made.")] = Path("predictions.csv"),
     encoding: Annotated[str | None, typer.Option(help="Of your file, such as cp949.")] = None,
 ) -> None:
-    """Answer the rows of a file with a model of yours, and write them as CSV."""
-    from . import capstone
+    """Answer the rows of a file with a model of yours, and write them as CSV.
 
-    print(capstone.predict(folder, rows, out, encoding=encoding))
+    A kill or Ctrl-C loses no answer: the same command goes on.
+    """
+    with _saying_how_to_go_on():
+        from . import capstone
+
+        print(capstone.predict(folder, rows, out, encoding=encoding))
     print(f"written to {out}")
 
 

@@ -6,26 +6,40 @@ import glob
 import os
 import secrets
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from .errors import WorkbookError
+
+PATIENCE = 2.0  # seconds that a wait is not worth a word
+ADVICE = "name another folder, or set WORKBOOK_CACHE to one of your own if it is in the cache"
 
 
 @contextlib.contextmanager
 def exclusive(path: Path) -> Iterator[None]:
     """Hold the lock of `path` between processes, and remove the drafts that killed ones left.
 
-    Every writer of `path` must hold it, since any other draft of `path` counts as abandoned.
+    Every writer of `path` must hold it, since any other draft of `path` counts as abandoned. Says
+    where it has to wait.
     """
     with _clear_disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(path.with_name(f".{path.name}.lock")):
+        lock = FileLock(path.with_name(f".{path.name}.lock"))
+        try:
+            lock.acquire(timeout=PATIENCE)
+        except Timeout:
+            told = f"Another process is at work in {path.parent}: waiting for its end."
+            print(told, file=sys.stderr, flush=True)
+            lock.acquire()
+        try:
             for draft in path.parent.glob(f".{glob.escape(path.stem)}.*.part{path.suffix}"):
                 _remove(draft)
             yield
+        finally:
+            lock.release()
 
 
 @contextlib.contextmanager
@@ -63,11 +77,11 @@ def _disk_message(error: Exception, folder: Path) -> str | None:
     # safetensors and tokenizers pass the system's error on as text only
     full = ("No space left on device", "not enough space on the disk", "quota exceeded")
     if code in (errno.ENOSPC, errno.EDQUOT) or any(words in str(error) for words in full):
-        return f"The disk of {folder} is full: free some space and run again (nothing was kept)."
+        return f"The disk of {folder} is full: free some space and run again."
     if code in (errno.ENOTDIR, errno.EEXIST) and not folder.is_dir():
-        return f"{folder} is no folder: set WORKBOOK_CACHE to a folder of your own."
+        return f"{folder} is no folder: {ADVICE}."
     if code in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return f"Writing in {folder} is not allowed: set WORKBOOK_CACHE to a folder of your own."
+        return f"Writing in {folder} is not allowed: {ADVICE}."
     return None
 
 

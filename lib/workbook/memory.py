@@ -62,6 +62,14 @@ def resident_gb() -> float:
     return psutil.Process().memory_info().rss / 1e9
 
 
+def free_bytes(device: torch.device) -> float:
+    """Return the memory that a device can still give to this process."""
+    if device.type == "cuda":
+        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + unused
+    return psutil.virtual_memory().available
+
+
 def _forget_errors() -> None:
     """Drop the last error: its traceback holds the variables of the functions it went through."""
     get_ipython().InteractiveTB.tb = None

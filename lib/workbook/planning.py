@@ -359,7 +359,7 @@ def largest_batch(each: Iterable[Memory], setting: Setting, room: float) -> int:
 
 def read_shapes(config: PreTrainedConfig, setting: Setting) -> Shapes:
     """Return the shapes of a model that is tuned in this way. Raises WorkbookError as `peak`."""
-    config = config.get_text_config(decoder=True)
+    config = _text_config(config)
     one, two = (_followed(config, setting, blocks) for blocks in (1, 2))
     with _without_data(config, setting) as model:
         added = 0 if setting.method == "full" else _size(models.learning_weights(model).values())
@@ -380,11 +380,23 @@ def read_shapes(config: PreTrainedConfig, setting: Setting) -> Shapes:
         )
 
 
+def _text_config(config) -> PreTrainedConfig:
+    """Return the config of the part that writes text. Raises WorkbookError as `peak`."""
+    with _clear_errors(config):
+        if config.is_encoder_decoder:
+            raise ValueError("a part of it reads and another one writes")
+        text = config.get_text_config(decoder=True)
+        if any(getattr(text, name, None) for name in EXPERTS):
+            raise ValueError("which expert a token goes to depends on the token")
+        return text
+
+
 @contextlib.contextmanager
 def _without_data(config, setting: Setting) -> Iterator[torch.nn.Module]:
     """Yield the model, with LoRA where the setting asks for it, on the meta device."""
     with torch.device("meta"), _clear_errors(config):
         model = AutoModelForCausalLM.from_config(config).train()
+        _check_decoder(model)
     if setting.method == "full":
         yield model
         return
@@ -398,18 +410,27 @@ def _without_data(config, setting: Setting) -> Iterator[torch.nn.Module]:
 def _clear_errors(config) -> Iterator[None]:
     """Refuse what is no causal language model, or computes otherwise with other data."""
     try:
-        if any(getattr(config, name, None) for name in EXPERTS):
-            raise ValueError("which expert a token goes to depends on the token")
         yield
     except Exception as error:  # of many kinds: each model's code raises its own
         raise WorkbookError(
-            f"A step of the model type {config.model_type!r} cannot be planned: take a causal "
-            "language model of its size that has no experts, such as a Llama, Qwen or Gemma."
+            f"A step of the model type {config.model_type!r} cannot be planned: take a Transformer "
+            "decoder of its size that has no experts, such as a Llama, Qwen or Gemma."
         ) from error
 
 
+def _check_decoder(model) -> None:
+    """Raise ValueError for what `models.load` refuses, as far as a model without data shows it."""
+    layer_types = getattr(model.config, "layer_types", None) or ()
+    if getattr(model, "_is_stateful", False) or models.RECURRENT_LAYERS & {*layer_types}:
+        raise ValueError("it keeps a state in place of attention")
+    # Layers of families that are mostly encoders say what they are.
+    if any(getattr(module, "is_decoder", True) is False for module in model.modules()):
+        raise ValueError("it sees the words that it should predict")
+    _blocks(model)
+
+
 def _has_linear_layers(config) -> bool:
-    with _without_data(_shallow(config.get_text_config(decoder=True), 1), Setting()) as model:
+    with _without_data(_shallow(_text_config(config), 1), Setting()) as model:
         return any(isinstance(one, torch.nn.Linear) for one in _blocks(model)[1].modules())
 
 
@@ -426,12 +447,15 @@ def inside_blocks(model: torch.nn.Module) -> str:
 
 
 def _blocks(model: torch.nn.Module) -> tuple[str, torch.nn.ModuleList]:
-    """Return the name of the list of the model's blocks, and the list."""
-    return next(
-        (name, module)
-        for name, module in model.named_modules()
-        if isinstance(module, torch.nn.ModuleList) and len(module) == model.config.num_hidden_layers
-    )
+    """Return the name of the list of the model's blocks, and the list.
+
+    Raises ValueError where there is none.
+    """
+    count = model.config.num_hidden_layers
+    for name, module in model.named_modules():
+        if isinstance(module, torch.nn.ModuleList) and len(module) == count:
+            return name, module
+    raise ValueError(f"it has no list of {count} blocks")
 
 
 def _followed(config, setting: Setting, blocks: int) -> int:

@@ -50,6 +50,14 @@ class Processes:
         dist.all_reduce(held)
         return held.item()
 
+    def agree(self, number: float, device: torch.device) -> bool:
+        """Tell whether every process has the same number; all of them get the same answer."""
+        if self.count == 1:
+            return True
+        held = torch.tensor([number, -number], dtype=torch.float64, device=device)
+        dist.all_reduce(held, op=dist.ReduceOp.MAX)
+        return held.sum().item() == 0  # the largest is the smallest
+
 
 def launched() -> Processes:
     """Return what the launcher's variables say; one process without a launcher."""

@@ -385,7 +385,8 @@ def fit(
     on_step             called with the history after each step; it only watches
     progress            show a progress bar
     checkpoint          a folder of this run's own: a killed run that is called again goes on from
-                        the last checkpoint there, and ends at the same weights bit for bit
+                        the last checkpoint there, and ends at the same weights bit for bit; several
+                        machines must share it
     save_steps          steps from one checkpoint to the next; the last two are kept
 
     Under a launcher (torchrun, accelerate) each process takes its share of the batches, and a step

@@ -719,7 +719,8 @@ print("\n".join(line for line in (examples / "slurm.sh").read_text("utf-8").spli
 # accelerate launch --config_file examples/accelerate/eight_gpus_fsdp.yaml examples/train_sft.py \
 #     --task sentiment --examples 1000 --model_name_or_path Qwen/Qwen2.5-7B-Instruct \
 #     --learning_rate 1e-5 --output_dir tuned
-# sbatch examples/slurm.sh --task sentiment --output_dir tuned  # two machines of eight
+# sbatch examples/slurm.sh --task sentiment --model_name_or_path Qwen/Qwen2.5-7B-Instruct \
+#     --learning_rate 1e-5 --output_dir tuned  # two machines of eight
 # ```
 
 # %% [markdown] slide="slide" minutes=4

@@ -67,7 +67,7 @@ FILE, INPUT, TARGET = settings.repo_root() / "data/samples/messages.csv", "messa
 EXAMPLES = settings.pick(smoke=16, default=500, full=5000)  # rows to learn from, at most
 EPOCHS = settings.pick(smoke=1, default=2, full=3)  # passes over them
 SEED = settings.seed()  # of what is drawn and trained here: WORKBOOK_SEED, else 0
-FOLDER = settings.cache_dir() / "capstone"  # of the finished model: each run writes it anew
+FOLDER = settings.cache_dir() / "capstone" / FILE.stem  # of the finished model: each run writes it anew
 
 # %% code="show"
 table = reading.read(FILE)
@@ -719,7 +719,7 @@ Markdown(card)
 # And the report. `report.html` is a single file with its figures inside, to be opened from any disk or sent
 # by mail; `report.md` is the same text, `results.json` holds every answer, so that it can be judged again.
 # All of them lie in `FOLDER`: `print(FOLDER)` in a new cell tells where that is on your disk. The next run of
-# this page writes it anew, so copy what you want to keep.
+# this page on the same file writes it anew, so copy what you want to keep.
 
 # %%
 html = (FOLDER / "report.html").read_text("utf-8")

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -51,12 +52,13 @@ def lab(tmp_path_factory):
     own |= {name: place / name.lower() for name in folders}
     environment = os.environ | {name: str(path) for name, path in own.items()}
     with (place / "lab.log").open("w") as log:
-        server = subprocess.Popen(command, cwd=course, env=environment, stdout=log, stderr=log)
+        options = {"cwd": course, "env": environment, "stdout": log, "stderr": log}
+        server = subprocess.Popen(command, start_new_session=True, **options)
     try:
         _wait_for(f"http://127.0.0.1:{port}/api/status?token={TOKEN}", server, place / "lab.log")
         yield f"http://127.0.0.1:{port}"
     finally:
-        server.terminate()
+        os.killpg(server.pid, signal.SIGTERM)  # the command, JupyterLab, and its kernels
         server.wait(30)
 
 

@@ -112,6 +112,13 @@ def index(tmp_path, monkeypatch):
     return folder
 
 
+@pytest.fixture
+def offline_hub(monkeypatch, tmp_path):
+    """Hugging Face's offline mode, with a hub cache of the test's own."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+
+
 @pytest.fixture(autouse=True)
 def own_progress(tmp_path, monkeypatch):
     """A record of solved exercises for each test alone: the learner's own stays as it is."""

@@ -385,13 +385,38 @@ def test_a_full_disk_told_by_tokenizers(small_disk, tiny_tokenizer):
 
 
 @pytest.mark.parametrize(
-    ("code", "advice"), [(errno.ENOSPC, "is full"), (errno.EROFS, "set WORKBOOK_CACHE")]
+    ("code", "advice"),
+    [
+        (errno.ENOSPC, r"is full: free some space and run again\.$"),
+        (errno.EROFS, "name another folder, or set WORKBOOK_CACHE"),
+    ],
 )
 def test_system_errors_become_sentences(code, advice, tmp_path):
     with pytest.raises(WorkbookError, match=advice), files.atomic_path(tmp_path / "file") as draft:
         draft.write_text("half")
         raise OSError(code, os.strerror(code))
     assert files_in(tmp_path) == set()
+
+
+def test_who_waits_for_another_process_is_told(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(files, "PATIENCE", 0.01)
+    held, ended = threading.Event(), threading.Event()
+
+    def work():
+        with files.exclusive(tmp_path / "run.json"):
+            held.set()
+            ended.wait()
+
+    other = threading.Thread(target=work)
+    other.start()
+    held.wait()
+    threading.Timer(0.3, ended.set).start()
+    with files.exclusive(tmp_path / "run.json"):
+        other.join()
+    assert f"Another process is at work in {tmp_path}: waiting" in capsys.readouterr().err
+    with files.exclusive(tmp_path / "run.json"):
+        pass
+    assert capsys.readouterr().err == ""
 
 
 # --------------------------------------------------------------------------------- atomic_path

@@ -1,12 +1,17 @@
 """From a file to a folder with a model, a card and a report, on tiny random models."""
 
+import ast
 import base64
+import contextlib
+import copy
 import csv
 import errno
+import functools
 import json
 import os
 import random
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -15,15 +20,30 @@ import time
 import types
 from pathlib import Path
 
+import datasets
+import ipywidgets
 import numpy as np
 import pytest
 import torch
-from transformers import GPT2Config, GPT2LMHeadModel
+from huggingface_hub import metadata_load
+from transformers import GPT2Config, GPT2LMHeadModel, LlamaForCausalLM
 from typer.testing import CliRunner
 
-from workbook import capstone, cli, encoding, metrics, models
+from workbook import (
+    capstone,
+    cli,
+    encoding,
+    memory,
+    metrics,
+    models,
+    planning,
+    settings,
+    training,
+)
+from workbook.adaptation import lora
+from workbook.adaptation.additions import attached
 from workbook.assets import base
-from workbook.capstone import candidates, project, reading, recipe, run, saving, using
+from workbook.capstone import candidates, project, reading, recipe, report, run, saving, using
 from workbook.errors import WorkbookError
 
 WORDS = {
@@ -101,7 +121,7 @@ def logits_in_a_new_process(folder, ids):
 KILLED = """
 import os, signal, sys
 from workbook import capstone, training
-original, count = training.Trainer.step, 0
+fit, original, count = training.fit, training.Trainer.step, 0
 def step(self, batches):
     global count
     count += 1
@@ -109,17 +129,26 @@ def step(self, batches):
         os.kill(os.getpid(), signal.SIGKILL)
     return original(self, batches)
 training.Trainer.step = step
+training.fit = lambda *arguments, **options: fit(*arguments, **options | {"save_steps": 1})
 capstone.tune(sys.argv[1], "message", "team", sys.argv[2], method="full", progress=False)
 """
 
 
 @pytest.mark.slow
-def test_a_killed_run_goes_on_and_plain_transformers_gives_its_logits(labelled, tmp_path):
-    out = tmp_path / "out"
+def test_a_killed_run_goes_on_and_plain_transformers_gives_its_logits(
+    labelled, tmp_path, monkeypatch
+):
+    out, steps, step = tmp_path / "out", [], training.Trainer.step
     command = [sys.executable, "-c", KILLED, str(labelled), str(out)]
     assert subprocess.run(command, capture_output=True).returncode == -signal.SIGKILL
     assert not out.exists() and (tmp_path / "out.unfinished" / "zero-shot.json").exists()
+    assert list((tmp_path / "out.unfinished" / "checkpoints full").glob("step.000001.*"))
+    monkeypatch.setattr(
+        training.Trainer, "step", lambda self, batches: steps.append(1) or step(self, batches)
+    )
     tune(labelled, out, method="full")
+    history = json.loads((out / "results.json").read_text("utf-8"))["validation"]["full"]
+    assert len(steps) == len(history["steps"]) - 1 > 0  # the first was not made again
     assert not (tmp_path / "out.unfinished").exists()
     check_equal_logits(out)
     tuned, _ = models.load(str(out))
@@ -145,6 +174,7 @@ def check_equal_logits(out):
     told = logits_in_a_new_process(out, prompt)
     assert told["ids"] == ids
     assert torch.equal(torch.tensor(told["logits"]), ours)
+    assert told["max"] == how.max_new_tokens
     assert tokenizer.convert_tokens_to_ids("<|im_end|>") in told["ends"]
 
 
@@ -183,6 +213,119 @@ def test_auto_compares_everything_and_leaves_one_whole_folder(labelled, tmp_path
     card = (out / "README.md").read_text("utf-8")
     assert card.startswith("---\n") and "library_name: transformers" in card
     assert "look it up before you pass" in card  # the tiny model's licence is nowhere
+
+
+@pytest.fixture
+def told(labelled, tiny_model, tiny_tokenizer):
+    """A function that returns a project of messages with long tests and its report, unmeasured."""
+
+    def make(wordings="question", shots=0, **options):
+        rows = [{**row, "mail": f"{row['message'][:4]}@x.org"} for row in messages()]
+        for row in rows:
+            row["message"] += " and so on and on, please help me" * 12
+        write(labelled, rows)
+        table = reading.read(labelled)
+        tiny_model.config.max_position_embeddings = 4096
+        found = project.prepare(
+            table, tiny_model, tiny_tokenizer, "message", "team", template=wordings, **options
+        )
+        how, train = found.recipes[0], found.splits["train"]
+        if shots:
+            how = recipe.with_shots(how, tiny_model, tiny_tokenizer, train, shots, seed=0)
+        answers = {"answers": [0] * len(found.splits["test"])}
+        scores = {"LoRA": metrics.wilson(1, 3), "few-shot": metrics.wilson(1, 3)}
+        results = {
+            "chosen": "few-shot" if shots else "LoRA", "best_yardstick": "LoRA",
+            "best_prompt": "few-shot", "test": dict.fromkeys(scores, answers),
+            "test_scores": scores, "validation": {}, "validation_scores": {}, "panels": {},
+        }  # fmt: skip
+        return report.Report(found, how, results, run.Options(), "my model")
+
+    return make
+
+
+@pytest.mark.parametrize("shots", [0, 2])
+def test_the_code_on_the_card_asks_what_was_asked_in_tuning(shots, told):
+    pages = told(shots=shots)
+    card = pages.card("a model", "a licence", has_terms=False)
+    code = card.split("```python\n")[1].split("```")[0]
+    [asked] = [
+        node.value
+        for node in ast.walk(ast.parse(code))
+        if isinstance(node, ast.Constant) and "Which label fits" in str(node.value)
+    ]
+    assert asked in {pages.recipe.pair(row)[0] for row in pages.tests} and len(asked) > 300
+    assert asked in card.split("## How to ask it")[1].split("```text\n")[1]
+
+
+@pytest.mark.parametrize(
+    ("name", "base", "licence"),
+    [
+        (models.DEFAULT_MODEL, "HuggingFaceTB/SmolLM2-135M-Instruct", "apache-2.0"),
+        ("me/tiny", "me/tiny", "mit"),
+        ("me/another", "me/another", None),
+        ("folder", None, "mit"),
+    ],
+)
+def test_the_card_names_the_base_model_and_its_licence(
+    name, base, licence, told, tmp_path, tiny_model, monkeypatch
+):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    home = tmp_path / "hub" / "models--me--tiny"
+    folder = tmp_path / "folder"
+    for place in (home / "snapshots" / "abc", home / "refs", folder):
+        place.mkdir(parents=True)
+    (home / "refs" / "main").write_text("abc")
+    for place in (home / "snapshots" / "abc", folder):
+        (place / "README.md").write_text("---\nlicense: mit\n---\n")
+    out = tmp_path / "card"
+    out.mkdir()
+    saving.write_card(out, told(), tiny_model, str(folder) if name == "folder" else name)
+    kept = metadata_load(out / "README.md")
+    assert kept.get("base_model") == base and kept.get("license") == licence
+    text = (out / "README.md").read_text("utf-8")
+    assert ("not known here: look it up" in text) == (licence is None)
+
+
+def test_the_commands_in_the_report_work_with_a_name_of_two_words(told):
+    predict, chat = told()._use().split("```")[1].strip().split("\n")
+    assert shlex.split(chat) == ["workbook", "chat", "my model"]
+    assert shlex.split(predict)[2:4] == ["my model", "rows.csv"]
+
+
+@pytest.mark.parametrize("shots", [0, 2])
+def test_the_card_says_which_rows_are_in_the_folder(shots, told, tmp_path):
+    pages = told(shots=shots)
+    pages.results |= {"validation": {"constant": {"seconds": 1, "answers": []}}}
+    pages.results["validation_scores"] = {"constant": metrics.wilson(1, 3)}
+    pages.write(tmp_path)
+    recipe.write(pages.recipe, tmp_path)
+    card = pages.card("a model", "a licence", has_terms=False)
+    (tmp_path / "README.md").write_text(card, encoding="utf-8")
+
+    def held(file, split):
+        text = (tmp_path / file).read_text("utf-8")
+        return sum(row["text"][:50] in text for row in pages.project.splits[split])
+
+    rows = " ".join(card.split("## Your rows in this folder")[1].split("##")[0].split())
+    for file in ("report.md", "report.html"):
+        assert f"Texts of {held(file, 'test')} test rows" in rows
+        assert held(file, "train") == shots
+    assert held("README.md", "test") == 1 and held("README.md", "train") == shots
+    assert held("workbook.json", "train") == shots and held("results.json", "train") == 0
+    assert held("results.json", "test") == 0 and held("workbook.json", "test") == 0
+    assert ("Texts of training rows are in no file" in rows) == (not shots)
+    assert (f"Texts of {shots} training rows are in `workbook.json`" in rows) == bool(shots)
+
+
+def test_solved_examples_keep_the_columns_that_the_prompt_shows_alone(told):
+    kept = [set(row) for row in told(shots=2).recipe.shots]
+    assert kept == [{"text", "label"}] * 2
+    words = "{{mail}} writes: {{text}} Which team?"
+    assert [set(row) for row in told(words, shots=2).recipe.shots] == [
+        {"text", "label", "mail"}
+    ] * 2
 
 
 def mark_as_made_from_the_base_model(folder):
@@ -270,6 +413,107 @@ def test_tuning_learns_and_is_there_again_at_once(labelled, tmp_path):
     assert answers[0] == answers[1]
 
 
+def found_and_its_examples(path, model, tokenizer):
+    """Return the project of a file, its first recipe, and its encoded rows."""
+    found = project.prepare(reading.read(path), model, tokenizer, "message", "team")
+    how = found.recipes[0]
+    return found, how, sum(candidates.encoded(found, how, model, tokenizer), [])
+
+
+def free_for(model, method, examples, wanted):
+    """Return free memory in which so many rows of a step fit at once."""
+    shapes = functools.cache(lambda setting: read_shapes(model.config, setting))
+    read_shapes, low, high = planning.read_shapes, 0.0, 1e9
+
+    def rows(free):
+        try:
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(memory, "free_bytes", lambda device: free)
+                patch.setattr(planning, "read_shapes", lambda config, setting: shapes(setting))
+                return candidates.rows_at_once(model, method, examples)
+        except WorkbookError:
+            return 0
+
+    for _ in range(40):
+        middle = (low + high) / 2
+        low, high = (low, middle) if rows(middle) >= wanted else (middle, high)
+    assert rows(high) == wanted
+    return high
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["full", "LoRA"])
+def test_where_memory_is_short_a_step_learns_from_as_many_rows_in_parts(
+    method, labelled, tmp_path, monkeypatch
+):
+    wide, seconds, told = {}, [], []
+    forward = LlamaForCausalLM.forward
+
+    def watched(self, input_ids, **options):
+        if self.training and type(input_ids) is torch.Tensor:  # the plan's have no data
+            wide[len(seconds)] = max(wide.get(len(seconds), 0), len(input_ids))
+        return forward(self, input_ids=input_ids, **options)
+
+    monkeypatch.setattr(LlamaForCausalLM, "forward", watched)
+    for rows in (8, 3):
+        model, tokenizer = models.load()
+        found, how, examples = found_and_its_examples(labelled, model, tokenizer)
+        free = free_for(model, method, examples, rows)
+        monkeypatch.setattr(memory, "free_bytes", lambda device, free=free: free)
+        history, _ = candidates.tune(
+            found, method, how, model, tokenizer, epochs=2, seed=0, progress=False,
+            checkpoint=tmp_path / f"c{rows}",
+        )  # fmt: skip
+        seconds.append(history.seconds)
+        told.append((history, {name: p.detach() for name, p in model.named_parameters()}))
+    (whole, weights), (parts, others) = told
+    assert wide == {0: 8, 1: 3}
+    assert [row["loss"] for row in parts.steps] == pytest.approx(
+        [row["loss"] for row in whole.steps], rel=1e-4
+    )
+    assert all(torch.allclose(weights[name], others[name], atol=1e-4) for name in weights)
+
+
+def test_a_run_goes_on_with_more_memory_than_before(labelled, tmp_path, monkeypatch):
+    options = {"epochs": 1, "seed": 0, "checkpoint": tmp_path / "c", "progress": False}
+    for rows in (2, 8):
+        model, tokenizer = models.load()
+        found, how, _ = found_and_its_examples(labelled, model, tokenizer)
+        monkeypatch.setattr(candidates, "rows_at_once", lambda *_, rows=rows: rows)
+        history, _ = candidates.tune(found, "full", how, model, tokenizer, **options)
+    assert len(history.steps) == 5 and history.seconds > 0  # it was not refused
+
+
+def test_short_texts_and_more_memory_give_more_rows_at_once(
+    labelled, tiny_model, tiny_tokenizer, monkeypatch
+):
+    _, _, examples = found_and_its_examples(labelled, tiny_model, tiny_tokenizer)
+    long = [{name: ids[:20] + ids for name, ids in each.items()} for each in examples]
+    free = free_for(tiny_model, "full", examples, 5)
+    monkeypatch.setattr(memory, "free_bytes", lambda device: free)
+    assert 1 <= candidates.rows_at_once(tiny_model, "full", long) < 5
+    monkeypatch.setattr(memory, "free_bytes", lambda device: 2 * free)
+    assert candidates.rows_at_once(tiny_model, "full", examples) == 8
+
+
+@pytest.mark.slow
+def test_what_does_not_fit_into_the_memory_is_left_out_or_refused(labelled, tmp_path, monkeypatch):
+    monkeypatch.setattr(memory, "free_bytes", lambda device: 1_000)
+    with pytest.raises(
+        WorkbookError, match=r"Tuning \(full\) does not fit into the memory.*--method lora"
+    ):
+        tune(labelled, tmp_path / "out", method="full")
+    begun = tmp_path / "out.unfinished" / "checkpoints full"
+    begun.mkdir(parents=True)
+    with pytest.raises(WorkbookError, match="close other programs"):
+        tune(labelled, tmp_path / "out")
+    begun.rmdir()
+    out = tune(labelled, tmp_path / "out")
+    found = json.loads((out / "results.json").read_text("utf-8"))
+    assert list(found["validation"]) == ["constant", "TF-IDF", "zero-shot", "few-shot"]
+    assert "full is left out: Tuning (full) does not fit" in (out / "report.md").read_text("utf-8")
+
+
 def test_a_model_without_places_for_a_lora_is_compared_without_it():
     shape = dict(n_embd=16, n_layer=1, n_head=2)
     model = GPT2LMHeadModel(GPT2Config(vocab_size=50, **shape))
@@ -279,15 +523,30 @@ def test_a_model_without_places_for_a_lora_is_compared_without_it():
         candidates.wanted("lora", model)
 
 
-def test_merged_lora_answers_as_before(labelled, tiny_model, tiny_tokenizer, tmp_path):
-    found = project.prepare(reading.read(labelled), tiny_model, tiny_tokenizer, "message", "team")
-    before = [p.clone() for p in tiny_model.parameters()]
+def test_merged_lora_answers_as_before(labelled, tiny_model, tiny_tokenizer, tmp_path, monkeypatch):
+    found, how, examples = found_and_its_examples(labelled, tiny_model, tiny_tokenizer)
+    merge, ids, answers = lora.merge, torch.tensor([examples[0]["input_ids"]]), []
+
+    def answered(model):
+        with torch.inference_mode():
+            answers.append(model(ids).logits)
+
+    def merged(model, addition):
+        with attached(model, addition):
+            answered(model)
+        return merge(model, addition)
+
+    answered(tiny_model)
+    monkeypatch.setattr(lora, "merge", merged)
     _, trained = candidates.tune(
-        found, "LoRA", found.recipes[0], tiny_model, tiny_tokenizer,
+        found, "LoRA", how, tiny_model, tiny_tokenizer,
         epochs=1, seed=0, checkpoint=tmp_path / "c", progress=False,
     )  # fmt: skip
-    changed = [not torch.equal(a, b) for a, b in zip(before, tiny_model.parameters(), strict=True)]
-    assert any(changed) and not hasattr(tiny_model, "lora")
+    answered(tiny_model)
+    untuned, before, after = answers
+    assert torch.allclose(before, after, atol=1e-4)
+    assert not torch.allclose(untuned, after, atol=1e-2)
+    assert not hasattr(tiny_model, "lora")
     assert 0 < trained < models.count_parameters(tiny_model).total
 
 
@@ -302,6 +561,17 @@ def test_examples_in_a_prompt_stay_short_and_are_solved(labelled, tiny_model, ti
         assert len(encoding.token_ids(tiny_tokenizer, prompt)) < 512
         for row in how.shots:
             assert f"{row['text']}" in prompt and how.labels[row["label"]] in prompt
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_of_rows_too_long_for_a_prompt_the_shortest_is_an_example(
+    seed, labelled, tiny_model, tiny_tokenizer
+):
+    _, how, _ = found_and_its_examples(labelled, tiny_model, tiny_tokenizer)
+    rows = [{"text": f"{i} and so on" * 30, "label": i % 3} for i in range(20)]
+    short = {"text": "parcel late", "label": 1}
+    train = datasets.Dataset.from_list([*rows, short])
+    assert recipe.with_shots(how, tiny_model, tiny_tokenizer, train, 4, seed).shots == (short,)
 
 
 # ---------------------------------------------------------------------- kills, disks and folders
@@ -340,6 +610,59 @@ def test_an_interrupt_at_any_stage_loses_nothing(labelled, tmp_path, monkeypatch
     check_equal_logits(tmp_path / "out")  # of a merged LoRA
 
 
+KILLED_WHILE_SAVING = """
+import os, signal, sys
+from workbook import capstone
+from workbook.capstone import saving
+saving.write_card = lambda *arguments: os.kill(os.getpid(), signal.SIGKILL)
+capstone.tune(sys.argv[1], "message", "team", sys.argv[2], method="lora", progress=False)
+"""
+
+
+@pytest.mark.slow
+def test_a_kill_while_saving_leaves_nothing_beside_the_folder(labelled, tmp_path):
+    out = tmp_path / "out"
+    command = [sys.executable, "-c", KILLED_WHILE_SAVING, str(labelled), str(out)]
+    assert subprocess.run(command, capture_output=True).returncode == -signal.SIGKILL
+    assert list((tmp_path / "out.unfinished").glob(".made.*/model.safetensors"))
+    tune(labelled, out, method="lora")
+    assert [path.name for path in tmp_path.iterdir() if "out" in path.name] == ["out"]
+
+
+def test_an_interrupt_in_the_last_clearing_is_told(labelled, tmp_path):
+    out, left = tmp_path / "out", tmp_path / "out.unfinished" / "checkpoints full"
+    out.mkdir()
+    left.mkdir(parents=True)
+    (out / "results.json").write_text("{}")
+    (left.parent / "run.json").write_text("{}")  # of a run that was never finished
+    with pytest.raises(WorkbookError, match="out exists already"):
+        tune(labelled, out)
+    assert left.exists()
+    (left.parent / "run.json").unlink()
+    with pytest.raises(WorkbookError, match="out is finished: open it, or name another"):
+        tune(labelled, out)
+    assert not left.parent.exists()
+
+
+def test_of_two_commands_at_once_the_second_finds_the_folder_of_the_first(
+    labelled, folder, many, tmp_path, monkeypatch
+):
+    @contextlib.contextmanager
+    def waited(path):  # while the other one ended
+        (tmp_path / "out").mkdir()
+        (tmp_path / "out" / "results.json").write_text("{}")
+        yield
+
+    monkeypatch.setattr(run, "exclusive", waited)
+    monkeypatch.setattr(using, "exclusive", waited)
+    with pytest.raises(WorkbookError, match="out exists already"):
+        tune(labelled, tmp_path / "out")
+    shutil.rmtree(tmp_path / "out")
+    with pytest.raises(WorkbookError, match="out exists already"):
+        using.predict(folder, many, tmp_path / "out", progress=False)
+    assert not list(tmp_path.glob("*.unfinished"))
+
+
 @pytest.mark.slow
 def test_an_unfinished_run_with_other_options_is_named(labelled, tmp_path, monkeypatch):
     def stop(self, name, function):
@@ -367,18 +690,51 @@ def test_a_folder_that_exists_is_left_alone(labelled, tmp_path):
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["mine.txt"]
 
 
+def test_a_folder_without_a_name_is_refused(labelled, tmp_path, monkeypatch):
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    with pytest.raises(WorkbookError, match="is where you are: name a folder to be made"):
+        tune(labelled, ".")
+    told = CliRunner().invoke(cli.app, ["tune", ".", "--input", "a", "--target", "b"])
+    assert str(told.exception) == "There is no file .: check its name and folder."
+
+
+@pytest.mark.parametrize("target", ["team", "reply"])
+def test_texts_without_words_are_compared_without_what_counts_words(
+    target, tmp_path, tiny_model, tiny_tokenizer
+):
+    draw = random.Random(0)
+    rows = [{"message": " ".join(draw.sample("☀☁☂☃★☎☕☘☠☢☮☯☹☺♥♪", 7)), "team": "ab"[i % 2],
+             "reply": f"It is {i}."} for i in range(60)]  # fmt: skip
+    path = write(tmp_path / "rows.csv", rows)
+    found = project.prepare(reading.read(path), tiny_model, tiny_tokenizer, "message", target)
+    answers = candidates.yardsticks(found)
+    assert list(answers) == (["constant"] if target == "team" else ["constant", "copy"])
+    test = list(found.splits["test"])
+    assert all(len(answer(found, test)) == len(test) for answer in answers.values())
+
+
 @pytest.mark.slow
-def test_a_full_disk_is_told_and_leaves_nothing_half(labelled, tmp_path, monkeypatch):
+def test_a_full_disk_is_told_and_loses_no_finished_stage(labelled, tmp_path, monkeypatch):
+    done, stage = [], run.Run.stage
+
     def full(*arguments, **options):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    for owner, name in [(Path, "write_text"), (saving, "write_card")]:
+    monkeypatch.setattr(
+        run.Run, "stage",
+        lambda self, name, function: stage(self, name, lambda: done.append(name) or function()),
+    )  # fmt: skip
+    for owner, name, finished in [(Path, "write_text", 0), (saving, "write_card", 1)]:
         with monkeypatch.context() as patch:
             patch.setattr(owner, name, full)
             with pytest.raises(WorkbookError, match="disk of .* is full: free some space"):
                 tune(labelled, tmp_path / "out", method="lora")
+        assert ("LoRA" in done) == finished
         assert not (tmp_path / "out").exists() and not list(tmp_path.glob(".out*"))
+        assert not list((tmp_path / "out.unfinished").glob(".made.*.part"))
     tune(labelled, tmp_path / "out", method="lora")
+    assert len(done) == len(set(done)), "a finished stage ran again"
 
 
 def test_a_disk_that_is_too_small_is_told_before_any_work(labelled, tmp_path, monkeypatch):
@@ -386,6 +742,16 @@ def test_a_disk_that_is_too_small_is_told_before_any_work(labelled, tmp_path, mo
     with pytest.raises(WorkbookError, match="0.0 GB free and this takes up to .*--method lora"):
         tune(labelled, tmp_path / "out")
     assert not (tmp_path / "out.unfinished").exists()
+
+
+def test_what_a_killed_run_has_written_counts_as_space(tmp_path, monkeypatch):
+    folder = tmp_path / "out.unfinished"
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: types.SimpleNamespace(free=8_000))
+    with pytest.raises(WorkbookError, match="free some space"):
+        run.check_space(folder, 200, "full")  # 13 copies of 800 bytes
+    (folder / "checkpoints full").mkdir(parents=True)
+    (folder / "checkpoints full" / "step.000025.safetensors").write_bytes(b"0" * 3_000)
+    run.check_space(folder, 200, "full")
 
 
 @pytest.mark.parametrize(
@@ -477,6 +843,77 @@ def test_predict_refuses_before_it_loads_the_model(folder, tmp_path, monkeypatch
     assert (tmp_path / "there.csv").read_text() == "kept" and not (tmp_path / "o.csv").exists()
 
 
+@pytest.fixture
+def many(tmp_path):
+    """A file of more rows than are asked at once, some of them without a text."""
+    rows = [{"message": f"The film {i} is good.", "n": str(i)} for i in range(150)]
+    rows[10]["message"] = rows[140]["message"] = ""
+    return write(tmp_path / "many.csv", rows)
+
+
+def read_rows(path):
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_predict_answers_more_rows_than_are_asked_at_once(folder, many, tmp_path, precision):
+    copies, original = [], copy.deepcopy
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(copy, "deepcopy", lambda *a: copies.append(type(a[0])) or original(*a))
+        told = using.predict(folder, many, tmp_path / "out.csv", progress=False)
+    assert copies.count(LlamaForCausalLM) == (precision == "bf16")  # not one for each part
+    found = read_rows(tmp_path / "out.csv")
+    assert "148 rows answered." in told and [row["n"] for row in found] == list(
+        map(str, range(150))
+    )
+    assert [int(row["n"]) for row in found if not row["prediction"]] == [10, 140]
+    how, (model, tokenizer) = recipe.read(folder), models.load(str(folder))
+    asked = [{**row, "text": row["message"]} for row in found if row["message"]]
+    expected = how.answers(model, tokenizer, asked).values
+    assert [row["prediction"] for row in found if row["message"]] == [
+        how.labels[number] for number in expected
+    ]
+    assert not (tmp_path / "out.csv.unfinished").exists()
+
+
+@pytest.mark.parametrize("end", [KeyboardInterrupt, OSError(errno.ENOSPC, "No space left")])
+def test_predict_goes_on_where_it_was_stopped(end, folder, many, tmp_path, monkeypatch, capsys):
+    using.predict(folder, many, tmp_path / "never_stopped.csv", progress=False)
+    asked, original, out = [], using._asked, tmp_path / "out.csv"
+
+    def stopped(how, model, tokenizer, rows):
+        asked.extend(row["n"] for row in rows)
+        if len(asked) == 148:  # in the third part
+            raise end
+        return original(how, model, tokenizer, rows)
+
+    monkeypatch.setattr(using, "_asked", stopped)
+    with pytest.raises((KeyboardInterrupt, WorkbookError)):
+        using.predict(folder, many, out, progress=False)
+    assert not out.exists()
+    kept = tmp_path / "out.csv.unfinished" / "answers.jsonl"
+    with kept.open("a") as file:
+        file.write('[{"predic')  # as a kill in the middle of a line leaves it
+    first = list(asked)
+    capsys.readouterr()
+    using.predict(folder, many, out, progress=True)
+    bar = capsys.readouterr().err
+    assert "128/148" in bar and "148/148" in bar and " 0/148" not in bar
+    assert len(asked) == 148 + 20 and asked[148:] == first[128:]  # only the part that was stopped
+    assert out.read_bytes() == (tmp_path / "never_stopped.csv").read_bytes()
+    assert not kept.parent.exists()
+
+
+def test_predict_goes_on_with_the_same_rows_alone(folder, many, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(using, "_write", lambda *_: pytest.fail("stop"))
+        with pytest.raises(pytest.fail.Exception):
+            using.predict(folder, many, tmp_path / "out.csv", progress=False)
+    write(many, [{"message": "another one", "n": "1"}])
+    with pytest.raises(WorkbookError, match="an unfinished run with other rows.*delete it"):
+        using.predict(folder, many, tmp_path / "out.csv", progress=False)
+
+
 def lines(*texts):
     """Return a reader that gives these lines, then the end of input; exceptions are raised."""
     left = list(texts)
@@ -537,6 +974,21 @@ def test_chat_words_a_text_as_in_tuning(folder, monkeypatch, capsys):
     assert said[0].startswith("Where is my parcel?\nWhich label fits") and said[1] == "plain"
 
 
+def test_the_chat_box_of_the_notebook_answers(tiny_model, tiny_tokenizer, capsys):
+    source = (settings.notebooks_dir() / "source" / "12_capstone.py").read_text("utf-8")
+    [cell] = [part for part in source.split("# %%") if "send.on_click" in part]
+    talk = using.Chat(tiny_model, tiny_tokenizer, max_new_tokens=4)
+    names = {"talk": talk, "widgets": ipywidgets}
+    exec(cell.partition("\n")[2], names)
+    names["box"].value = "  The film is good. "
+    names["send"].click()
+    assert names["box"].value == "" and [m["role"] for m in talk.messages] == ["user", "assistant"]
+    names["send"].click()
+    told = capsys.readouterr().out
+    assert f"you>   The film is good.\nmodel> {talk.messages[1]['content']}\n" in told
+    assert told.endswith("Write something first.\n") and len(talk.messages) == 2
+
+
 @pytest.mark.slow
 def test_the_commands_run_one_after_another(labelled, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -550,6 +1002,16 @@ def test_the_commands_run_one_after_another(labelled, tmp_path, monkeypatch):
     assert told.exit_code == 0 and "written to predictions.csv" in told.output
     told = runner.invoke(cli.app, ["chat", "rows-tuned"], input="Hello\n/quit\n")
     assert told.exit_code == 0 and "model>" in told.output
+
+
+def test_ctrl_c_in_predict_says_how_to_go_on(folder, many, tmp_path, monkeypatch):
+    def stopped(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(using, "_asked", stopped)
+    arguments = ["predict", str(folder), str(many), "--out", str(tmp_path / "out.csv")]
+    told = CliRunner().invoke(cli.app, arguments)
+    assert told.exit_code and "the same command goes on from there" in told.output
 
 
 @pytest.mark.slow

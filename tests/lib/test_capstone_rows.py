@@ -1,8 +1,10 @@
 """Files of one's own: read right, or refused with a sentence that says what to mend."""
 
+import errno
 import json
 import random
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -90,6 +92,41 @@ def test_a_file_of_mixed_encodings_is_refused_by_line(tmp_path):
         reading.read(path)
 
 
+@pytest.mark.parametrize(
+    ("lines", "line", "what"),
+    [
+        (["Ça fuit", "réparé", "à côté", ("Ça fuit réparé", "utf-8")], 5, "is UTF-8 and others"),
+        (["réparé", "à côté", "été", ("le café", "utf-8")], 5, "is UTF-8 and others are not"),
+        (["réparé", "à côté", "été", ("I don’t", "utf-8")], 5, "is UTF-8 and others are not"),
+        (["réparé", "à côté", "été", ("배송", "utf-8")], 5, "is UTF-8 and others are not"),
+        (["réparé", "à côté", "été", ("배송", "cp949")], 5, "is Korean .* and others are not"),
+        (["배송이", "환불", "늦어요", ("le café", "cp1252")], 5, "is not Korean .* and others are"),
+        (["배송이", "환불", "늦어요", ("배송", "utf-8")], 5, "is UTF-8 and others are not"),
+        (["배송이", "환불", "늦어요", ("réparé", "utf-8")], 5, "is UTF-8 and others are not"),
+    ],
+)
+def test_a_minority_in_another_encoding_is_refused_too(lines, line, what, tmp_path):
+    *usual, (text, encoding) = lines
+    majority = "cp949" if ord(usual[0][0]) > 255 else "cp1252"
+    content = b"text,label\n" + b"".join(f"{each},a\n".encode(majority) for each in usual)
+    path = tmp_path / "rows.csv"
+    path.write_bytes(content + f"{text},b\n".encode(encoding))
+    with pytest.raises(WorkbookError, match=rf"rows\.csv:{line}: this line {what}.*--encoding"):
+        reading.read(path)
+    if encoding != "cp1252":  # a way out, for what only looks like a mix
+        assert len(reading.read(path, majority).rows) == 4
+
+
+@pytest.mark.parametrize(
+    ("encoding", "text"), [("cp1252", "Au CAFÉ»"), ("cp949", "천천"), ("cp1252", "· ¿¿¿¿ ····")]
+)
+def test_bytes_that_are_utf8_by_accident_are_no_mix(encoding, text, tmp_path):
+    usual = {"cp1252": "Le café est fermé", "cp949": "배송이 늦어요"}[encoding]
+    path = tmp_path / "rows.csv"
+    path.write_bytes(f"text,label\n{usual},a\n{usual},a\n{text},b\n".encode(encoding))
+    assert rows_of(reading.read(path))[2]["text"] == text
+
+
 def test_bytes_that_are_no_text_are_refused(tmp_path):
     path = tmp_path / "rows.csv"
     path.write_bytes(b"text,label\n\x81\x8d\x8f\xff,a\n")
@@ -145,6 +182,41 @@ def test_other_separators_are_read_and_told(separator, name, tmp_path, tiny_mode
     found = prepared(path, tiny_model, tiny_tokenizer)
     assert sum(map(len, found.splits.values())) == 60
     assert f"with {name} between the columns" in found.notes[0]
+
+
+def test_the_separator_that_is_told_is_the_one_that_is_used(tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_bytes(b"text;label\rone, two, three;a\r")  # as old Macs ended lines
+    table = reading.read(path)
+    assert rows_of(table) == [{"text": "one, two, three", "label": "a"}]
+    assert "with semicolons between the columns" in table.notes[0]
+
+
+@pytest.mark.parametrize("name", ["rows.xlsx", "rows.xls", "rows", "rows.csv.gz"])
+def test_a_file_of_another_kind_is_to_be_converted(name, tmp_path):
+    path = tmp_path / name
+    path.write_bytes(b"PK\x03\x04\x81\x8d\x8f\xff")  # neither UTF-8 nor any other text
+    with pytest.raises(WorkbookError, match=r"only \.jsonl, \.csv, .* are read, so convert it"):
+        reading.read(path)
+
+
+def test_a_file_that_nobody_may_read_is_named(tmp_path, monkeypatch):
+    def refused(path):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    path = tmp_path / "rows.csv"
+    path.write_text(as_csv(labelled()))
+    monkeypatch.setattr(Path, "read_bytes", refused)
+    with pytest.raises(WorkbookError, match=r"rows\.csv cannot be read.*Permission denied"):
+        reading.read(path)
+
+
+@pytest.mark.parametrize("name", ["klingon", "hex", "base64", "rot13", "undefined", "idna", "\0"])
+def test_what_is_no_encoding_of_text_is_refused(name, tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_text(as_csv(labelled()))
+    with pytest.raises(WorkbookError, match="There is no encoding .*: try utf-8 or cp949"):
+        reading.read(path, name)
 
 
 def test_empty_cells_are_left_out_and_told(tmp_path, tiny_model, tiny_tokenizer):
@@ -265,6 +337,37 @@ def test_the_data_decide_between_labels_and_texts_unless_told(tmp_path, tiny_mod
     assert not told.is_labels and any("as --kind says (text)" in note for note in told.notes)
     with pytest.raises(WorkbookError, match="60 values, 50 labels at most fit"):
         prepared(path, tiny_model, tiny_tokenizer, target="reply", kind="label")
+
+
+def test_a_label_too_long_to_be_one_is_the_reason_that_is_told(
+    tmp_path, tiny_model, tiny_tokenizer
+):
+    path = tmp_path / "rows.csv"
+    path.write_text(as_csv(labelled(labels=("yes", "n" + "o" * 60))))
+    found = prepared(path, tiny_model, tiny_tokenizer)
+    [why] = [note for note in found.notes if "different values" in note]
+    assert not found.is_labels and "the longest of 61 letters, more than the 60 of a label" in why
+    path.write_text(as_csv([{"text": t, "label": t * 3} for t in texts(60)]))
+    [why] = [note for note in prepared(path, tiny_model, tiny_tokenizer).notes if "values" in note]
+    assert "more than" not in why
+
+
+def test_a_template_with_the_labels_in_another_order_is_refused(
+    tmp_path, tiny_model, tiny_tokenizer
+):
+    path, wording = tmp_path / "rows.csv", tmp_path / "own.yaml"
+    path.write_text(as_csv(labelled()))
+    form = (
+        "templates:\n  a: !Template\n    name: mine\n    answer_choices: {}\n"
+        "    jinja: '{{{{text}}}} Is it? ||| {{{{answer_choices[label]}}}}'\n"
+    )
+    wording.write_text(form.format("yes ||| no"))
+    with pytest.raises(WorkbookError, match="'mine' has your labels in another order than no, yes"):
+        prepared(path, tiny_model, tiny_tokenizer, template=str(wording))
+    for choices in ("no ||| yes", "false ||| true"):  # one's own words for them
+        wording.write_text(form.format(choices))
+        [how] = prepared(path, tiny_model, tiny_tokenizer, template=str(wording)).recipes
+        assert how.pair({"text": "x", "label": 1})[1] == choices.split()[-1]
 
 
 def test_splits_are_disjoint_and_the_same_each_time(tmp_path, tiny_model, tiny_tokenizer):

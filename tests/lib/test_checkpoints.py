@@ -39,10 +39,7 @@ def quick(monkeypatch):
 
 @pytest.fixture
 def model():
-    made = tune_a_little.model()
-    for layer in made.model.layers:
-        layer.self_attn.attention_dropout = 0.5  # random numbers decide too
-    return made
+    return tune_a_little.model(tune_a_little.DROPOUT)
 
 
 def die_at(step):
@@ -202,7 +199,7 @@ def test_saving_after_no_steps_is_refused(model, tmp_path):
 @pytest.mark.slow
 def test_a_process_killed_while_it_writes_a_checkpoint_goes_on(tmp_path):
     """SIGKILL, which no code can answer: in the middle of a file, which nobody takes for whole."""
-    whole = tune_a_little.model()
+    whole = tune_a_little.model(tune_a_little.DROPOUT)
     tune_a_little.tune(whole)
     command = [sys.executable, str(SCRIPT), str(tmp_path)]
     killed = subprocess.run([*command, "8", "writing"], capture_output=True)

@@ -4,13 +4,18 @@ import contextlib
 
 import numpy as np
 import pytest
+import small_tokenizers
 import torch
 import transformers
 
 from workbook import encoding, models, scoring, training
+from workbook.adaptation import lora
 from workbook.adaptation.additions import attached
 from workbook.adaptation.soft_prompt import SoftPrompt
+from workbook.capstone import run, saving
+from workbook.capstone.recipe import Recipe
 from workbook.errors import WorkbookError
+from workbook.templates import Template
 
 # Rows of unequal length with a common beginning that is longer than the windows below.
 SHARED = [7, 80, 31, 200, 9, 44, 3, 120]
@@ -84,12 +89,11 @@ WINDOWED = [
 ]
 
 
-def make(family):
+def make(family, **changes):
     """A random model whose weights are large enough to tell positions and words apart."""
     name, options = FAMILIES[family]
-    config = getattr(transformers, f"{name}Config")(
-        bos_token_id=1, eos_token_id=2, pad_token_id=2, **options
-    )
+    special = dict(bos_token_id=1, eos_token_id=2, pad_token_id=2)
+    config = getattr(transformers, f"{name}Config")(**special | options | changes)
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = transformers.AutoModelForCausalLM.from_config(config).eval()
@@ -339,6 +343,140 @@ def test_settings_come_back_after_an_interruption(monkeypatch):
         written(model, PROMPTS, monkeypatch)
     assert model.generation_config is settings
     assert not model.lm_head._forward_pre_hooks
+
+
+# --- folders of other families, from loading to plain transformers
+
+
+def gpt_2_tokenizer():
+    """Without chat template and pads, as GPT-2's own."""
+    tokenizer = small_tokenizers.byte_level()
+    tokenizer.chat_template = tokenizer.pad_token = None
+    return tokenizer
+
+
+def mistral_tokenizer():
+    """Without pads, as Mistral's own."""
+    tokenizer = small_tokenizers.mistral()
+    tokenizer.pad_token = None
+    return tokenizer
+
+
+# Tokenizer, words of the model without a token, tokens that end a text, layers for a LoRA.
+FOLDERS = {
+    "gpt 2": (gpt_2_tokenizer, 0, ["<|im_end|>"], 0),
+    "qwen 2": (small_tokenizers.byte_level, 20, ["<|im_end|>"], 3 * 7),
+    "gemma 3": (small_tokenizers.gemma, 0, ["<end_of_turn>", "<eos>"], 3 * 7),
+    "mistral": (mistral_tokenizer, 0, ["</s>"], 3 * 7),
+}
+TIED = {"gpt 2", "qwen 2", "gemma 3"}
+SAYS = Recipe(
+    kind="text",
+    input="text",
+    target="output",
+    template=Template("says", "{{ text }} ||| {{ output }}"),
+    max_new_tokens=6,
+)
+
+
+def save(family, folder, **options):
+    """Save a random model of a family with a tokenizer as the family's; return the tokenizer."""
+    make_tokenizer, spare, _, _ = FOLDERS[family]
+    tokenizer = make_tokenizer()
+    room = "n_positions" if family == "gpt 2" else "max_position_embeddings"
+    changes = {"vocab_size": len(tokenizer) + spare, room: 512} | (
+        {} if family == "gpt 2" else {"tie_word_embeddings": family in TIED}
+    )
+    model = make(family, bos_token_id=tokenizer.bos_token_id, pad_token_id=None,
+                 eos_token_id=tokenizer.eos_token_id, **changes)  # fmt: skip
+    model.generation_config.eos_token_id = tokenizer.eos_token_id
+    model.save_pretrained(folder, **options)
+    tokenizer.save_pretrained(folder)
+    return tokenizer
+
+
+def is_tied(model):
+    return model.get_output_embeddings().weight is model.get_input_embeddings().weight
+
+
+def last_logits(model, ids):
+    with torch.inference_mode():
+        return model(input_ids=torch.tensor([ids])).logits[0, -1]
+
+
+def tune(model, examples, ids, layers):
+    """Tune with a LoRA and merge it, or all weights where there is no layer for one."""
+    options = dict(epochs=3, lr=1e-2, progress=False)
+    if not layers:
+        with pytest.raises(WorkbookError, match="only torch.nn.Linear is covered"):
+            lora.LoRA(model)
+        return training.fit(model, examples, **options)
+    addition = lora.LoRA(model, rank=4)
+    assert len(addition.parts) == layers
+    start = last_logits(model, ids)
+    with attached(model, addition):
+        history = training.fit(model, examples, **options)
+        expected = last_logits(model, ids)
+    lora.merge(model, addition)
+    assert not torch.allclose(expected, start, atol=1e-2)
+    torch.testing.assert_close(last_logits(model, ids), expected, rtol=1e-4, atol=1e-4)
+    return history
+
+
+@pytest.mark.parametrize("family", FOLDERS)
+def test_a_folder_is_tuned_merged_and_saved_for_plain_transformers(family, tmp_path, monkeypatch):
+    monkeypatch.setenv("WORKBOOK_PRECISION", "fp32")
+    ends, layers = FOLDERS[family][2:]
+    bare = save(family, tmp_path / "start")
+    model, tokenizer = run.load(str(tmp_path / "start"))
+    ends = tokenizer.convert_tokens_to_ids(ends)
+    pad = tokenizer.pad_token_id
+    assert pad == model.generation_config.pad_token_id == tokenizer.eos_token_id
+    if bare.chat_template is None:
+        with pytest.raises(WorkbookError, match="no chat template: pass prompt_style='plain'"):
+            encoding.encode(bare, "The film", "is good")
+    pairs = [
+        SAYS.pair({"text": subject, "output": verdict})
+        for subject in small_tokenizers.SUBJECTS
+        for verdict in small_tokenizers.VERDICTS
+    ]
+    examples = encoding.encode_pairs(tokenizer, pairs)
+    assert {row["labels"][-1] for row in examples} == {ends[0]}
+    ids = encoding.prompt_ids(tokenizer, pairs[0].prompt)
+    history = tune(model, examples, ids, layers)
+    assert history.steps[-1]["loss"] < history.steps[0]["loss"]
+    [text] = scoring.generate(model, tokenizer, [pairs[0].prompt], max_new_tokens=6)
+
+    saving.save_model(model, tokenizer, SAYS, tmp_path / "out")
+    plain = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "out")
+    reader = transformers.AutoTokenizer.from_pretrained(tmp_path / "out")
+    asked = [{"role": "user", "content": pairs[0].prompt}]
+    found = reader.apply_chat_template(asked, add_generation_prompt=True, return_dict=False)
+    assert found == ids
+    assert torch.equal(last_logits(plain, ids), last_logits(model, ids))
+    assert is_tied(plain) == is_tied(model) == (family in TIED)
+    assert plain.generation_config.eos_token_id == ends
+    assert plain.generation_config.pad_token_id == reader.pad_token_id == pad
+    new = plain.generate(torch.tensor([ids]))[0, len(ids) :]
+    assert reader.decode(new, skip_special_tokens=True).strip() == text.strip()
+
+
+@pytest.mark.parametrize("family", FOLDERS)
+def test_a_hub_model_of_any_family_comes_from_the_hub_cache(family, offline_hub, tmp_path):
+    """Its weights in several files, as those of large models."""
+    home = tmp_path / "hub" / "models--me--tiny"
+    bare = save(family, home / "snapshots" / "abc", max_shard_size="40KB")
+    assert len(list(home.glob("snapshots/abc/*.safetensors"))) > 1
+    (home / "refs").mkdir()
+    (home / "refs" / "main").write_text("abc")
+    model, tokenizer = models.load("me/tiny")
+    expected = transformers.AutoModelForCausalLM.from_pretrained(home / "snapshots" / "abc")
+    assert type(model) is type(expected) and is_tied(model) == (family in TIED)
+    for name, weight in expected.state_dict().items():
+        assert torch.equal(model.state_dict()[name], weight)
+    assert tokenizer.get_vocab() == bare.get_vocab()
+    assert tokenizer.chat_template == bare.chat_template
+    assert models.read_config("me/tiny").model_type == model.config.model_type
 
 
 # --- models that cannot be scored

@@ -25,12 +25,6 @@ def saved(tiny_model, tiny_tokenizer, tmp_path):
     return folder
 
 
-@pytest.fixture
-def offline_hub(monkeypatch, tmp_path):
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
-
-
 def logits(model, tokenizer, text="The film is good."):
     with torch.no_grad():
         return model(**tokenizer(text, return_tensors="pt").to(model.device)).logits.cpu()

@@ -8,16 +8,24 @@ import pytest
 import torch
 from transformers import (
     AutoModelForCausalLM,
+    BartConfig,
+    BertConfig,
     Gemma2Config,
     Gemma3TextConfig,
     GPT2Config,
     GPTNeoXConfig,
+    Lfm2Config,
     LlamaConfig,
+    MambaConfig,
     MistralConfig,
     MixtralConfig,
     OPTConfig,
     Qwen2Config,
+    RoFormerConfig,
+    RwkvConfig,
     T5Config,
+    ViTConfig,
+    WhisperConfig,
 )
 from typer.testing import CliRunner
 
@@ -230,10 +238,33 @@ def test_every_dense_causal_model_can_be_planned(config):
     assert any("LoRA" in row.name for row in rows) == (config.model_type != "gpt2")
 
 
-@pytest.mark.parametrize("config", [T5Config(), MixtralConfig(**GATED)], ids=["T5", "Mixtral"])
+OTHERS = {
+    "experts": MixtralConfig(**GATED),
+    "an encoder": BertConfig(**TINY),
+    "an encoder with positions of its own": RoFormerConfig(**TINY),
+    "an encoder and a decoder": T5Config(),
+    "an encoder of sounds": WhisperConfig(encoder_layers=2, decoder_layers=4),
+    "a decoder of an encoder's": BartConfig(encoder_layers=2, decoder_layers=2),
+    "a state": MambaConfig(vocab_size=300, hidden_size=64, num_hidden_layers=4),
+    "an older state": RwkvConfig(vocab_size=300, hidden_size=64, num_hidden_layers=4),
+    "states in some layers": Lfm2Config(
+        **GATED, layer_types=["conv", "conv", "full_attention", "conv"]
+    ),
+    "images": ViTConfig(),
+}
+
+
+@pytest.mark.parametrize("config", OTHERS.values(), ids=OTHERS)
 def test_others_are_refused(config):
-    with pytest.raises(WorkbookError, match=f"'{config.model_type}' cannot be planned"):
-        planning.peak(config, Setting(**SHORT))
+    for refused in (planning.peak, lambda *a: planning.plan(a[0], 24e9, a[1])):
+        with pytest.raises(WorkbookError, match=f"'{config.model_type}' cannot be planned"):
+            refused(config, Setting(**SHORT))
+
+
+def test_an_encoder_s_family_as_a_decoder_can_be_planned():
+    config = BertConfig(**TINY, is_decoder=True)
+    count = models.count_parameters(AutoModelForCausalLM.from_config(config)).total
+    assert planning.peak(config, Setting(**SHORT)).weights == 4 * count
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,10 @@ def test_every_batch_is_taken_once():
     assert Processes(8, 7).share(batches) == [] and Processes().share(batches) == batches
 
 
+def test_one_process_agrees_with_itself():
+    assert Processes().agree(3, torch.device("cpu"))
+
+
 def test_the_launcher_says_which_process_this_is(monkeypatch):
     assert launched() == Processes(1, 0) and launched().is_main
     monkeypatch.setenv("WORLD_SIZE", "4")
@@ -36,7 +40,9 @@ def test_the_launcher_says_which_process_this_is(monkeypatch):
 
 @pytest.mark.slow
 def test_two_processes_equal_one_also_when_killed(tmp_path, monkeypatch):
-    """Eleven rows make a last step in which the second process has no batch. Losses differ by
+    """Where each process has checkpoints of its own, the killed run does not go on.
+
+    Eleven rows make a last step in which the second process has no batch. Losses differ by
     less than 1 in 100,000, and weights by less than a hundredth of what a step moves them."""
     monkeypatch.setenv("WORKBOOK_PRECISION", "fp32")
     one = tune_a_little.model()
@@ -44,6 +50,8 @@ def test_two_processes_equal_one_also_when_killed(tmp_path, monkeypatch):
     assert len(expected.steps) == 3 * STEPS_AN_EPOCH
     command = [*TORCHRUN, str(Path(tune_a_little.__file__)), str(tmp_path)]
     assert subprocess.run([*command, "5", ""], capture_output=True).returncode != 0
+    apart = subprocess.run([*command, "0", "apart"], capture_output=True, text=True)
+    assert apart.returncode != 0 and "name a folder that all machines share" in apart.stderr
     assert not (tmp_path / "result.json").exists()
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

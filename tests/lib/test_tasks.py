@@ -415,6 +415,75 @@ def test_registered_hub_datasets_are_mapped(monkeypatch):
     assert task.source == "stanfordnlp/sst2"
 
 
+class Kept(datasets.GeneratorBasedBuilder):
+    """Writes into the cache of `datasets` what loading a hub dataset once leaves there."""
+
+    def __init__(self, splits, **options):
+        self.made = splits
+        super().__init__(**options)
+
+    def _info(self):
+        return datasets.DatasetInfo(features=next(iter(self.made.values())).features)
+
+    def _split_generators(self, _):
+        names = self.made.keys()
+        return [datasets.SplitGenerator(name, gen_kwargs={"split": name}) for name in names]
+
+    def _generate_examples(self, split):
+        yield from enumerate(self.made[split])
+
+
+OFFLINE = """
+import json, socket, sys
+def refuse(*_): raise SystemExit("a connection was opened")
+socket.socket.connect = socket.getaddrinfo = refuse
+from workbook import errors, tasks
+found = {}
+for name in sys.argv[1:]:
+    try:
+        task = tasks.load_task(name)
+        found[name] = [task.labels, {split: rows.to_list() for split, rows in task.splits.items()}]
+    except errors.WorkbookError as error:
+        found[name] = str(error)
+print(json.dumps(found))
+"""
+
+
+def test_offline_a_hub_dataset_comes_from_the_cache(tmp_path, monkeypatch):
+    """By any id, with its configuration, and by a registered name, with a pinned revision too."""
+    texts = [sentence(i) for i in range(1100)]
+    phrases = {"sentence": texts, "label": [i % 2 for i in range(1100)]}
+    words = {"tokens": [text.split() for text in texts[:40]], "ner_tags": [[0] * 12] * 40}
+    phrases, words = (datasets.Dataset.from_dict(columns) for columns in (phrases, words))
+    hub = {
+        ("someone/looks", "small"): hub_copy(datasets.ClassLabel(names=["ugly", "fair"])),
+        ("stanfordnlp/sst2", "default"): {"train": phrases, "validation": phrases.select([3])},
+        ("leondz/wnut_17", "default"): {"train": words, "test": words.select(range(5))},
+    }
+    for (name, config), kept in hub.items():
+        Kept(
+            kept, cache_dir=str(tmp_path / "datasets"), repo_id=name, hash="abc",
+            dataset_name=name.split("/")[1], config_name=config,
+        ).download_and_prepare()  # fmt: skip
+    names = ["someone/looks:small", "sst2", "wnut17"]
+    env = {"HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT / "lib"), "HF_HOME": str(tmp_path)}
+    run = subprocess.run(
+        [sys.executable, "-c", OFFLINE, *names, "someone/looks:large"],
+        env=env, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr
+    found = json.loads(run.stdout)
+    assert "looks is not to be had" in found.pop("someone/looks:large")
+    monkeypatch.setattr(
+        datasets, "load_dataset",
+        lambda name, config, revision: datasets.DatasetDict(hub[name, config or "default"]),
+    )  # fmt: skip
+    for name in names:
+        task = tasks.load_task(name)
+        splits = {split: rows.to_list() for split, rows in task.splits.items()}
+        assert found[name] == [list(task.labels), splits] and splits["train"]
+
+
 @pytest.mark.parametrize("name", ["sst2", "someone/looks"])
 def test_offline_the_hub_gives_one_clear_sentence(name, tmp_path):
     code = (

@@ -1,7 +1,8 @@
 """A small run in a process of its own: `python tune_a_little.py FOLDER [dies at step] [moment]`.
 
 Leaves result.json and result.safetensors in the folder, and checkpoints in a folder of it. Dies by
-SIGKILL after the step, or while it writes the checkpoint of that step.
+SIGKILL after the step, or while it writes the checkpoint of that step ("writing"). At the moment
+"apart" each process looks for checkpoints in a folder of its own, the first one in the usual place.
 """
 
 import dataclasses
@@ -17,12 +18,15 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from workbook import checkpoints, training
 
+DROPOUT = 0.5  # of a single process: random numbers decide too; several draw numbers of their own
 
-def model() -> LlamaForCausalLM:
-    """Return the same random Llama each time, with dropout in its attention."""
+
+def model(dropout: float = 0.0) -> LlamaForCausalLM:
+    """Return the same random Llama each time, with so much dropout in its attention."""
     torch.manual_seed(0)
     shape = dict(hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4)
-    return LlamaForCausalLM(LlamaConfig(vocab_size=50, **shape)).eval()
+    config = LlamaConfig(vocab_size=50, attention_dropout=dropout, **shape)
+    return LlamaForCausalLM(config).eval()
 
 
 def examples() -> list[dict]:
@@ -64,14 +68,16 @@ def main() -> None:
     step, moment = (int(sys.argv[2]), sys.argv[3]) if len(sys.argv) > 2 else (0, "")
     if moment == "writing":
         die_in_the_middle_of_writing(step)
-    tuned = model()
+    rank = os.environ.get("RANK", "0")
+    own = f" of {rank}" if moment == "apart" and rank != "0" else ""
+    tuned = model(0.0 if "RANK" in os.environ else DROPOUT)
     history = tune(
         tuned,
-        checkpoint=folder / "checkpoints",
+        checkpoint=folder / f"checkpoints{own}",
         save_steps=2,
         on_step=lambda history: die() if len(history.steps) == step and not moment else None,
     )
-    if os.environ.get("RANK", "0") == "0":
+    if rank == "0":
         (folder / "result.json").write_text(json.dumps(dataclasses.asdict(history)))
         save_file(dict(tuned.named_parameters()), folder / "result.safetensors")
 

@@ -134,13 +134,15 @@ def _kind(table: Table, values: Sequence[str], target: str, kind: str) -> str:
     """Return "label" or "text", and note why."""
     if kind not in ("auto", "label", "text"):
         raise WorkbookError(f"There is no kind {kind!r}: choose auto, label or text.")
-    different = len(set(values))
+    different, longest = len(set(values)), max(map(len, values))
     few = different <= min(MOST_LABELS, max(1, len(values) // ROWS_A_LABEL))
-    looks = "label" if few and max(map(len, values)) <= LONGEST_LABEL else "text"
+    looks = "label" if few and longest <= LONGEST_LABEL else "text"
     chosen = looks if kind == "auto" else kind
     if chosen == "label" and different > MOST_LABELS:
         raise WorkbookError(f"{target!r} has {different} values, {MOST_LABELS} labels at most fit.")
     why = f"{target!r} has {different:,} different values in {len(values):,} rows"
+    if few and chosen == "text" != kind:
+        why += f", the longest of {longest} letters, more than the {LONGEST_LABEL} of a label"
     told = {"label": "so they are labels to choose from", "text": "so they are texts to write"}
     asked = "as --kind says" if kind != "auto" else told[chosen]
     table.notes.append(f"{why}, {asked} ({chosen}).")
@@ -212,7 +214,7 @@ def _fitting(
     kept = [row for row in cut if _answer_length(tokenizer, row) <= LONGEST_ANSWER]
     if len(kept) < len(cut):
         table.notes.append(
-            f"{counted(range(len(cut) - len(kept)))} left out because the answer has more "
+            f"{counted(len(cut) - len(kept))} left out because the answer has more "
             f"than {LONGEST_ANSWER} tokens."
         )
     return kept
@@ -247,7 +249,7 @@ def _parts(table: Table, rows: Sequence[dict], kind: str, examples: int) -> dict
     kept = splits.drop_near_duplicates({"train": list(rows)}, ["text"])["train"]
     if len(kept) < len(rows):
         table.notes.append(
-            f"{counted(range(len(rows) - len(kept)))} left out as near-duplicates, which "
+            f"{counted(len(rows) - len(kept))} left out as near-duplicates, which "
             "share 80 % of their words with another row."
         )
     if len(kept) < LEAST_ROWS:
@@ -354,8 +356,14 @@ def _check_template(template: Template, row: Mapping, labels: Sequence[str], inp
             f"The template {template.name!r} leaves out the input or the answer: write "
             "{{text}} where the input goes, and ||| before the answer."
         )
-    if labels and len(template.choices(row)) != len(labels):
+    choices = template.choices(row)
+    if labels and len(choices) != len(labels):
         raise WorkbookError(
             f"The template {template.name!r} has other labels than your file: leave them open with "
             "answer_choices."
+        )
+    if choices != list(labels) and sorted(choices) == sorted(labels):
+        raise WorkbookError(
+            f"The template {template.name!r} has your labels in another order than "
+            f"{', '.join(labels)}, so that each would stand for another one: sort them."
         )

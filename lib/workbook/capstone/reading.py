@@ -5,6 +5,7 @@ Everything that was decided for the user is a sentence in `notes`, and the repor
 
 import codecs
 import dataclasses
+import io
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -24,6 +25,14 @@ NAMES = {
 }
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars (|)"}
 NO_TEXT = re.compile("[\0\ud800-\udfff]")
+# Two syllables that differ; in Western texts four such letters never stand together.
+KOREAN_WORD = re.compile(rb"([\xb0-\xc8][\xa1-\xfe])(?!\1)[\xb0-\xc8][\xa1-\xfe]")
+# What a line of UTF-8 holds, and what a line of these is not by accident: there a capital letter
+# and a symbol, as in "É»", or a syllable by itself, have the bytes of one rare letter.
+SURELY_UTF8 = {
+    WESTERN: r"[\x80-\xff\u0800-\U0010ffff]|[\u0100-\u07ff](?:[a-z]|.*[\u0100-\u07ff])",
+    KOREAN: r"[\u0240-\U0010ffff]|[A-Za-z][\x80-\u023f]|[\x80-\u023f][A-Za-z]",
+}
 BYTE_ORDER_MARKS = (b"\xff\xfe", b"\xfe\xff")
 
 
@@ -47,8 +56,8 @@ def read(path: Path, encoding: str | None = None) -> Table:
     if not path.is_file():
         raise WorkbookError(f"There is no file {path}: check its name and folder.")
     notes = []
-    if path.suffix.lower() != ".parquet":
-        content = path.read_bytes()
+    if path.suffix.lower() in rows.READERS.keys() - {".parquet"}:
+        content = _content(path)
         encoding = _known(encoding) if encoding else encoding_of(content, path.name)
         notes.append(f"{path.name} was read as {_form(path, content, encoding)}.")
     located = _without_blanks(rows.read_file(path, encoding or "utf-8-sig"))
@@ -57,6 +66,13 @@ def read(path: Path, encoding: str | None = None) -> Table:
         (at, {name: _text(at, name, row.get(name)) for name in columns}) for at, row in located
     ]
     return Table(path.name, found, columns, notes)
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise WorkbookError(f"{path} cannot be read, so check it: {error.strerror}.") from error
 
 
 def _without_blanks(located: list[rows.Located]) -> list[rows.Located]:
@@ -72,8 +88,9 @@ def _without_blanks(located: list[rows.Located]) -> list[rows.Located]:
 def _known(encoding: str) -> str:
     """Return an encoding under Python's name, UTF-8 so that a byte order mark is no letter."""
     try:
+        b"a".decode(encoding, errors="ignore")  # others of Python's are no encodings of text
         name = codecs.lookup(encoding).name
-    except LookupError as error:
+    except (LookupError, ValueError) as error:
         raise WorkbookError(f"There is no encoding {encoding!r}: try utf-8 or cp949.") from error
     return "utf-8-sig" if name == "utf-8" else name
 
@@ -82,7 +99,7 @@ def _form(path: Path, content: bytes, encoding: str) -> str:
     name = NAMES.get(encoding, encoding)
     if path.suffix.lower() == ".jsonl":
         return name
-    header = content[: 2**16].decode(encoding, errors="ignore").split("\n")[0]
+    header = io.StringIO(content[: 2**16].decode(encoding, errors="ignore"), newline="").readline()
     return f"{name}, with {SEPARATORS[rows.delimiter(header)]} between the columns"
 
 
@@ -98,11 +115,33 @@ def encoding_of(content: bytes, name: str) -> str:
     lines = [(n, line) for n, line in enumerate(content.split(b"\n"), 1) if not line.isascii()]
     foreign = [n for n, line in lines if not _decodes(line, "utf-8")]
     if 2 * len(foreign) <= len(lines):  # the other lines are UTF-8, which no accident makes
-        raise WorkbookError(
-            f"{name}:{foreign[0]}: this line is not UTF-8 and others are, so the file mixes "
-            "encodings: write its letters anew and save the file as UTF-8."
-        )
-    return _guessed(b"\n".join(line for _, line in lines), name)
+        raise _mixed(name, foreign, "is not UTF-8 and others are")
+    _check_korean(lines, name)
+    encoding = _guessed(b"\n".join(line for _, line in lines), name)
+    others = [
+        n for n, line in lines
+        if _decodes(line, "utf-8") and re.search(SURELY_UTF8[encoding], line.decode())
+    ]  # fmt: skip
+    if others:
+        raise _mixed(name, others, "is UTF-8 and others are not")
+    return encoding
+
+
+def _check_korean(lines: Sequence[tuple[int, bytes]], name: str) -> None:
+    """Raise WorkbookError if some lines are words in cp949 and others cannot be that."""
+    korean = [n for n, line in lines if KOREAN_WORD.search(line)]
+    foreign = [n for n, line in lines if not _decodes(line, KOREAN) and not _decodes(line, "utf-8")]
+    if korean and foreign and len(foreign) <= len(korean):
+        raise _mixed(name, foreign, f"is not {NAMES[KOREAN]} and others are")
+    if korean and foreign:
+        raise _mixed(name, korean, f"is {NAMES[KOREAN]} and others are not")
+
+
+def _mixed(name: str, where: Sequence[int], what: str) -> WorkbookError:
+    return WorkbookError(
+        f"{name}:{where[0]}: this line {what}, so the file mixes encodings: write its letters anew "
+        "and save the file as UTF-8, or name the encoding of all lines with --encoding."
+    )
 
 
 def _decodes(content: bytes, encoding: str) -> bool:
@@ -161,7 +200,7 @@ def filled(table: Table, *names: str) -> list[rows.Located]:
         )
     if empty:
         table.notes.append(
-            f"{counted(empty)} left out for an empty {' or '.join(names)} ({places(empty)})."
+            f"{counted(len(empty))} left out for an empty {' or '.join(names)} ({places(empty)})."
         )
     return kept
 
@@ -177,10 +216,10 @@ def distinct(table: Table, located: Sequence[rows.Located], text: str, target: s
         else:
             (again if first[row[text]][target] == row[target] else other).append(at)
     if again:
-        table.notes.append(f"{counted(again)} left out as repetitions ({places(again)}).")
+        table.notes.append(f"{counted(len(again))} left out as repetitions ({places(again)}).")
     if other:
         table.notes.append(
-            f"{counted(other)} left out whose text stands before with another {target} "
+            f"{counted(len(other))} left out whose text stands before with another {target} "
             f"({places(other)}): which one is right?"
         )
     return kept
@@ -213,9 +252,9 @@ def _alike(labels) -> list[list[str]]:
     return [names for names in groups.values() if len(names) > 1]
 
 
-def counted(where: Sequence) -> str:
+def counted(count: int) -> str:
     """Return "3 rows were" or "1 row was"."""
-    return f"{counted_rows(len(where))} {'was' if len(where) == 1 else 'were'}"
+    return f"{counted_rows(count)} {'was' if count == 1 else 'were'}"
 
 
 def counted_rows(count: int) -> str:

@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import datasets
+import jinja2
 import numpy as np
+from jinja2.meta import find_undeclared_variables
 
 from .. import encoding, experiments, models, scoring, tasks
 from ..errors import WorkbookError
@@ -127,13 +129,33 @@ def longest_input(model) -> int:
 def with_shots(
     recipe: Recipe, model, tokenizer, train: datasets.Dataset, n: int, seed: int
 ) -> Recipe:
-    """Return the recipe with up to n solved training rows, as many as stay short enough."""
-    shown = list(tasks.draw(train, min(n, len(train)), seed=seed))
-    room = min(SHOT_TOKENS, models.context_length(model) // 4)
-    lengths = [len(encoding.token_ids(tokenizer, "".join(recipe.pair(row)))) for row in shown]
-    fitting = shown[: int(np.sum(np.cumsum(lengths) <= room))]
+    """Return the recipe with up to n solved training rows, as many as stay short enough.
+
+    Where the first one does not, the shortest is taken. Of a row no column is kept that no prompt
+    shows.
+    """
+    names = _variables(recipe.template) | {"text", "label", "output"}
+    drawn = list(tasks.draw(train, min(n, len(train)), seed=seed))
+    fitting = _short_enough(recipe, model, tokenizer, drawn)
+    if not fitting:
+        shortest = min(train, key=lambda row: len("".join(recipe.pair(row))))
+        fitting = _short_enough(recipe, model, tokenizer, [shortest])
+    fitting = [{name: row[name] for name in row if name in names} for row in fitting]
     random.Random(seed).shuffle(fitting)
     return dataclasses.replace(recipe, shots=tuple(fitting))
+
+
+def _short_enough(recipe: Recipe, model, tokenizer, rows: Sequence[dict]) -> list[dict]:
+    """Return as many of the rows as fit into a prompt, from the first one on."""
+    room = min(SHOT_TOKENS, models.context_length(model) // 4)
+    lengths = [len(encoding.token_ids(tokenizer, "".join(recipe.pair(row)))) for row in rows]
+    return list(rows[: int(np.sum(np.cumsum(lengths) <= room))])
+
+
+def _variables(template: Template) -> set[str]:
+    """Return the columns that a wording names."""
+    source = f"{template.jinja} {template.answer_choices or ''}"
+    return find_undeclared_variables(jinja2.Environment().parse(source))
 
 
 def write(recipe: Recipe, folder: Path) -> None:

@@ -6,6 +6,7 @@ import html
 import importlib.metadata
 import json
 import re
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -199,43 +200,54 @@ class Report:
     def _matrix_axes(self) -> tuple[np.ndarray, np.ndarray]:
         return np.array([row["label"] for row in self.tests]), np.array(self._own())
 
+    def _to_read(self) -> list[tuple[dict, object]]:
+        """Return test rows with their answers, the first of which are shown; of labels mistakes."""
+        pairs = list(zip(self.tests, self._own(), strict=True))
+        if not self.project.is_labels:
+            return pairs
+        return [(row, answer) for row, answer in pairs if answer != row["label"]]
+
     def _answers(self) -> str:
-        """Return answers to read: of labels the mistakes, of texts the first ones."""
-        triples = list(zip(self.tests, self._own(), strict=True))
+        """Return answers to read, or ""."""
+        found, count = self._to_read(), len(self.tests)
+        told = f"The first of {count} answers:"
         if self.project.is_labels:
-            wrong = [(row, answer) for row, answer in triples if answer != row["label"]]
-            lines = [[row["text"], *map(self.recipe.labels.__getitem__, (row["label"], answer))]
-                     for row, answer in wrong[:MOST_SHOWN]]  # fmt: skip
-            told_, head = (
-                f"Wrong answers: {len(wrong)} of {len(triples)}",
-                f"{self.recipe.target} in your file",
-            )
-            if not wrong:
-                return ""
-        else:
-            lines = [[row["text"], row["output"], answer] for row, answer in triples[:MOST_SHOWN]]
-            told_, head = (
-                f"The first of {len(triples)} answers",
-                f"{self.recipe.target} in your file",
-            )
-        more = ". The first of them:" if self.project.is_labels else ":"
-        shown = [[_cut(cell) for cell in line] for line in lines]
-        return f"## Answers to read\n\n{told_}{more}\n\n" + table(
-            [self.recipe.input, head, "answer"], shown
-        )
+            told = f"Wrong answers: {len(found)} of {count}. The first of them:"
+        lines = [
+            [_cut(cell) for cell in (row["text"], self._told(self._truth(row)), self._told(answer))]
+            for row, answer in found[:MOST_SHOWN]
+        ]
+        head = [self.recipe.input, f"{self.recipe.target} in your file", "answer"]
+        return f"## Answers to read\n\n{told}\n\n{table(head, lines)}" if found else ""
+
+    def _truth(self, row: Mapping):
+        """Return the right answer to a row: a label's number, or a text."""
+        return row["label" if self.project.is_labels else "output"]
+
+    def _told(self, answer) -> str:
+        """Return an answer as one reads it: a label's name, or the text."""
+        return self.recipe.labels[answer] if self.project.is_labels else answer
+
+    def example(self) -> str:
+        """Return the prompt of the shortest test row, nothing of it left out."""
+        return self.recipe.pair(self._shortest())[0]
+
+    def _shortest(self) -> dict:
+        return min(self.tests, key=lambda row: len(row["text"]))
 
     def _tuning(self) -> str:
         found = self.results["validation"].get(self.chosen, {})
         if "epochs" not in found:
             return ""
         best = min(found["epochs"], key=lambda row: row["validation_loss"])
+        count = len(self.project.splits["train"])
         return (
-            f"## Tuning\n\n{_title(self.chosen)}: {len(found['steps'])} steps of 8 rows, "
-            f"{found['seconds']:.0f} s. The weights are those after pass {best['epoch']} over the "
-            f"{len(self.project.splits['train'])} training rows, where the loss on the validation "
-            f"rows was lowest ({best['validation_loss']:.3f} nats a token). The learning rate, "
-            f"{candidates.OPTIONS[self.chosen]['lr']:g}, is the one that the course's measurements "
-            "chose; it was not searched here."
+            f"## Tuning\n\n{_title(self.chosen)}: {len(found['steps'])} steps of "
+            f"{candidates.BATCH} rows, {found['seconds']:.0f} s. The weights are those after pass "
+            f"{best['epoch']} over the {count} training rows, where the loss on the validation "
+            f"rows was lowest ({best['validation_loss']:.3f} nats a token). "
+            f"The learning rate, {candidates.OPTIONS[self.chosen]['lr']:g}, is the one that the "
+            "course's measurements chose; it was not searched here."
         )
 
     def _kept(self) -> str:
@@ -272,13 +284,13 @@ class Report:
         return f"## Your data\n\n{lines}{labels if counts else ''}"
 
     def _use(self) -> str:
-        prompt, _ = self.recipe.pair(self.tests[0])
+        folder = shlex.quote(self.name)
         return (
             "## How to use it\n\n"
-            f"```\nworkbook predict {self.name} rows.csv --out predictions.csv\n"
-            f"workbook chat {self.name}\n```\n\n`predict` words each row as below, and adds the "
+            f"```\nworkbook predict {folder} rows.csv --out predictions.csv\n"
+            f"workbook chat {folder}\n```\n\n`predict` words each row as below, and adds the "
             "answer to the file. `chat` sends what you type as it is.\n\n"
-            f"{fenced(_cut(prompt, 1500))}"
+            f"{fenced(self.example())}"
         )
 
     # -------------------------------------------------------------------------------- figures
@@ -331,8 +343,7 @@ class Report:
     # ------------------------------------------------------------------------- other documents
 
     def record(self) -> dict:
-        """Return everything as plain data, the rows included, so that it can be judged again."""
-        answer = "label" if self.project.is_labels else "output"
+        """Return everything as plain data, right answers too, so that it can be judged again."""
         return {
             "format": 1,
             "seed": settings.seed(),
@@ -347,7 +358,7 @@ class Report:
             "notes": self.project.notes,
             "rows": {name: len(part) for name, part in self.project.splits.items()},
             "truth": {
-                split: [row[answer] for row in self.project.splits[split]]
+                split: [self._truth(row) for row in self.project.splits[split]]
                 for split in ("validation", "test")
             },
             **self.results,
@@ -361,7 +372,6 @@ class Report:
             if has_terms else ""
         )  # fmt: skip
         shots = f" after {len(self.recipe.shots)} solved examples" if self.recipe.shots else ""
-        prompt, _ = self.recipe.pair(self.tests[0])
         what = (
             f"chooses `{self.recipe.target}` out of {', '.join(self.recipe.labels)}"
             if self.project.is_labels else f"writes `{self.recipe.target}`"
@@ -376,9 +386,30 @@ class Report:
         return CARD.format(
             chosen=chosen, name=self.name, made=made, what=what, input=self.recipe.input, base=base,
             licence=licence, terms=terms, headline=self.headline(), limits=LIMITS,
-            prompt=fenced(_cut(prompt, 1500)), code=CODE.format(prompt=json.dumps(
-                _cut(prompt, 300), ensure_ascii=False)),
+            inside=self.rows_inside(),
+            prompt=fenced(self.example()),
+            code=CODE.format(prompt=json.dumps(self.example(), ensure_ascii=False)),
         )  # fmt: skip
+
+    def rows_inside(self) -> str:
+        """Return which of the user's rows can be read in the folder."""
+        shots, splits = len(self.recipe.shots), self.project.splits
+        train = (
+            f"Texts of {shots} training rows are in `workbook.json`, as solved examples, and in "
+            "each prompt that is shown." if shots else "Texts of training rows are in no file."
+        )  # fmt: skip
+        shown = {row["text"] for row, _ in self._to_read()[:MOST_SHOWN]}
+        test = len(shown | {self._shortest()["text"]})
+        judged = f"{len(splits['validation']) + len(splits['test'])} validation and test rows"
+        kept = (
+            f"`results.json` has the labels of the {judged}." if self.project.is_labels
+            else f"`results.json` has the texts and the answers of the {judged}, and answers of "
+            "training rows, which `constant` and `nearest` give."
+        )  # fmt: skip
+        return (
+            f"{train} Texts of {test} test rows, or their beginnings, are in `report.md` and "
+            f"`report.html`, one of them here too. {kept}"
+        )
 
 
 LIMITS = """\
@@ -418,9 +449,11 @@ The prompt is worded as in this row of the test set:
 
 ## Base model and licence
 
-{base}; its licence, which also covers these weights: {licence}.{terms} The training rows are not in
-this folder, but solved examples of a prompt are (`workbook.json`), and the answers to the test rows
-(`results.json`). Whether you may pass on what was made from your rows is for you to say.
+{base}; its licence, which also covers these weights: {licence}.{terms}
+
+## Your rows in this folder
+
+{inside} Whether you may pass on what was made from your rows is for you to say.
 
 {limits}
 """

@@ -1,11 +1,12 @@
 """From a file to a folder with a model, its card and a report: `tune`, which a kill only delays.
 
-While it runs, finished stages and checkpoints lie in `NAME.unfinished` beside the output folder;
-that one appears when it is whole.
+While it runs, finished stages, checkpoints and drafts lie in `NAME.unfinished` beside the output
+folder; that one appears when it is whole.
 """
 
 import dataclasses
 import json
+import os
 import re
 import shutil
 import time
@@ -70,19 +71,38 @@ def tune(
     check_free(out)
     table = reading.read(Path(path), chosen.encoding)
     reading.check_columns(table, input, target)
-    unfinished = out.with_name(f"{out.name}.unfinished")
+    unfinished = _unfinished(out)
     run, key = Run.begin(table, input, target, unfinished, chosen, progress)
-    with exclusive(unfinished / "run.json"):
-        _claim(unfinished, key)
-        results = run.results()
-        with atomic_path(out) as draft:
-            _finish(run, results, draft, out.name)
+    made = unfinished / "made"
+    with exclusive(made):  # which clears what a kill left of it
+        check_free(out)  # another process may have made it meanwhile
+        claim(unfinished, key)
+        if not made.exists():
+            results = run.results()
+            with atomic_path(made) as draft:
+                _finish(run, results, draft, out.name)
+        os.replace(made, out)
+        (unfinished / "run.json").unlink()
     shutil.rmtree(unfinished, ignore_errors=True)
     return out
 
 
+def _unfinished(out: Path) -> Path:
+    return out.with_name(f"{out.name}.unfinished")
+
+
 def check_free(out: Path) -> None:
-    """Raise WorkbookError for an output folder that exists, so that nothing is written over."""
+    """Raise WorkbookError for an output folder that exists, so that nothing is written over.
+
+    A folder without a name of its own, such as ".", cannot appear when it is whole. What a run
+    that was stopped after its last stage left beside its folder is cleared.
+    """
+    if out.name in ("", ".."):
+        raise WorkbookError(f"{out} is where you are: name a folder to be made with --out.")
+    if (out / "results.json").exists() and _unfinished(out).is_dir():
+        if not (_unfinished(out) / "run.json").exists():
+            shutil.rmtree(_unfinished(out))
+            raise WorkbookError(f"{out} is finished: open it, or name another folder with --out.")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise WorkbookError(f"{out} exists already: remove it, or name another folder with --out.")
 
@@ -91,10 +111,11 @@ def check_space(folder: Path, weights: int, method: str) -> None:
     """Raise WorkbookError where the disk is too small, before hours of work.
 
     Of full tuning up to three checkpoints lie there, each with weights, two moments and the best
-    weights so far; a saved model is one more.
+    weights so far; a saved model is one more. What an earlier start has written there counts.
     """
     copies = 1 if method == "lora" else 13
-    needed, place = 4 * weights * copies, folder.absolute()
+    written = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    needed, place = 4 * weights * copies - written, folder.absolute()
     while not place.exists():
         place = place.parent
     free = shutil.disk_usage(place).free
@@ -135,11 +156,12 @@ class Run:
         # What only reads the table decides over the stages too, through the project.
         found = project.prepare(
             table, model, tokenizer, input, target,
-            kind=options.kind, template=options.template, examples=_examples(options),
+            kind=options.kind, template=options.template, examples=_at_most(16, options.examples),
         )  # fmt: skip
         wanted = candidates.wanted(options.method, model)
         if wanted != candidates.WANTED[options.method]:
             found.notes.append("LoRA is left out: ours changes no layer of this kind of model.")
+        wanted = _fitting(found, wanted, folder, options.method, model, tokenizer)
         if progress:  # before hours of work
             print("\n".join(found.notes))
         inputs = {"model": model, "options": options, "project": _identity(found)}
@@ -221,7 +243,7 @@ class Run:
         model, tokenizer = load(self.options.model)
         recipe = self.wording(judged)
         history, trained = candidates.tune(
-            self.project, name, recipe, model, tokenizer, epochs=_epochs(self.options),
+            self.project, name, recipe, model, tokenizer, epochs=_at_most(1, self.options.epochs),
             seed=self.seed, checkpoint=self.folder / f"checkpoints {name}",
             progress=not self.bar.disable,
         )  # fmt: skip
@@ -280,14 +302,44 @@ class Run:
         return ask, measure
 
 
-def _examples(options: Options) -> int:
-    return settings.pick(
-        smoke=min(16, options.examples), default=options.examples, full=options.examples
-    )
+def _fitting(
+    found: Project, wanted: tuple[str, ...], folder: Path, method: str, model, tokenizer
+) -> tuple[str, ...]:
+    """Return the methods without those of "auto" for which memory lacks; notes tell of them.
+
+    A method whose stage is finished stays. Raises WorkbookError for a method that was asked for, or
+    has begun: with more memory it goes on.
+    """
+    examples = [
+        each
+        for recipe in found.recipes
+        for part in candidates.encoded(found, recipe, model, tokenizer)
+        for each in part
+    ]
+    kept = []
+    for name in wanted:
+        try:
+            if name in candidates.TUNED and not (folder / f"{name}.json").exists():
+                _note_parts(found, name, candidates.rows_at_once(model, name, examples))
+            kept.append(name)
+        except WorkbookError as error:
+            if method != "auto" or (folder / f"checkpoints {name}").exists():
+                raise
+            found.notes.append(f"{name} is left out: {error}")
+    return tuple(kept)
 
 
-def _epochs(options: Options) -> int:
-    return settings.pick(smoke=1, default=options.epochs, full=options.epochs)
+def _note_parts(found: Project, name: str, rows: int) -> None:
+    if rows < candidates.BATCH:
+        found.notes.append(
+            f"{name} computes {reading.counted_rows(rows)} of the {candidates.BATCH} of a step at "
+            "once, as many as fit into the memory: slower, with the same result."
+        )
+
+
+def _at_most(smoke: int, wanted: int) -> int:
+    """Return what a user wants, at the scale of a smoke test not more than that."""
+    return min(smoke, wanted) if settings.scale() == "smoke" else wanted
 
 
 def _identity(found: Project) -> list:
@@ -296,7 +348,7 @@ def _identity(found: Project) -> list:
     return [parts, [dataclasses.asdict(recipe) for recipe in found.recipes], found.metric]
 
 
-def _claim(folder: Path, key: str) -> None:
+def claim(folder: Path, key: str) -> None:
     """Note whose folder this is. Raises WorkbookError if it is another run's."""
     file = folder / "run.json"
     if not file.exists():
@@ -309,7 +361,7 @@ def _claim(folder: Path, key: str) -> None:
     if found != key:
         raise WorkbookError(
             f"{folder} holds an unfinished run with other rows, options or versions: delete it, or "
-            "name another folder with --out."
+            "choose another --out."
         )
 
 

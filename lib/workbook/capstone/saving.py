@@ -3,7 +3,7 @@
 import copy
 from pathlib import Path
 
-from huggingface_hub import ModelCardData, metadata_load
+from huggingface_hub import ModelCardData, hf_hub_download, metadata_load
 from transformers import GenerationConfig
 
 from .. import assets, encoding, models, scoring
@@ -42,29 +42,36 @@ def save_model(model, tokenizer, recipe: Recipe, folder: Path) -> None:
     assets.base.put_notices(model.config, folder)
 
 
-def licence(name: str | None, folder: Path) -> tuple[str | None, str, str]:
+def licence(name: str | None) -> tuple[str | None, str, str]:
     """Return a base model's licence as the hub's tag and in words, and the model's name.
 
-    Of a model of the user's it is what its own card says.
+    Of a model of the user's or the hub's it is what its own card says.
     """
     name = name or models.default_name()
     if name in LICENCES:
         return LICENCES[name]
-    card = Path(name).expanduser() / "README.md"
-    tag = (metadata_load(card) or {}).get("license") if card.is_file() else None
-    return tag, tag or "not known here: look it up before you pass the model on", Path(name).name
+    folder = Path(name).expanduser()
+    card = folder / "README.md" if folder.is_dir() else _hub_card(name)
+    tag = (metadata_load(card) or {}).get("license") if card and card.is_file() else None
+    unknown = "not known here: look it up before you pass the model on"
+    return tag, tag or unknown, folder.name if folder.is_dir() else name
+
+
+def _hub_card(name: str) -> Path | None:
+    """Return the card of a hub's model, None where there is none or the hub cannot be reached."""
+    try:
+        return Path(hf_hub_download(name, "README.md"))
+    except OSError:
+        return None
 
 
 def write_card(folder: Path, report: Report, model, name: str | None) -> None:
     """Write README.md, the model card, with the metadata of the hub's form."""
-    tag, words, base = licence(name, folder)
+    tag, words, base = licence(name)
     data = ModelCardData(
         license=tag, base_model=base if "/" in base else None, library_name="transformers",
         pipeline_tag="text-generation", tags=["instruction-fine-tuning-workbook"],
     )  # fmt: skip
-    text = f"---\n{data.to_yaml()}\n---\n\n{report.card(base, words, bool(_notices(model)))}"
+    card = report.card(base, words, bool(assets.base.notices(model.config)))
+    text = f"---\n{data.to_yaml()}\n---\n\n{card}"
     (folder / "README.md").write_text(text, encoding="utf-8")
-
-
-def _notices(model) -> dict:
-    return assets.base.notices(model.config)

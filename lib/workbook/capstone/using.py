@@ -1,18 +1,23 @@
 """What one does with the folder that `tune` made: answer the rows of a file, and chat."""
 
 import csv
-from collections.abc import Callable, Iterator, Sequence
+import dataclasses
+import json
+import os
+import shutil
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
 from tqdm.auto import tqdm
 from transformers import TextStreamer
 
-from .. import models, scoring
+from .. import models, runcache, scoring
 from ..errors import WorkbookError
-from ..files import atomic_path
+from ..files import atomic_path, exclusive
 from . import reading, recipe
 from .recipe import Recipe
+from .run import claim
 
 ROWS_AT_ONCE = 64
 ANSWER_TOKENS = 200  # of one turn of a chat
@@ -29,37 +34,76 @@ def predict(
     """Answer the rows of a file, write them with their answers as CSV, and return a summary.
 
     The file needs the input column of the folder's model. Of labels the column `probability` is
-    that among the labels. An empty input gets an empty answer. Raises WorkbookError for a file that
-    cannot be read, an output file that exists, and columns that would be lost.
+    that among the labels. An empty input gets an empty answer. Until all rows are answered, their
+    answers lie in `NAME.unfinished` beside the output: called again after a kill it goes on there.
+    Raises WorkbookError for a file that cannot be read, an output file that exists, columns that
+    would be lost, and a full disk.
     """
     folder, out = Path(folder).expanduser(), Path(out).expanduser()
     how = recipe.read(folder)
-    if out.exists():
-        raise WorkbookError(f"{out} exists already: remove it, or name another file with --out.")
+    _check_free(out)
     table = reading.read(Path(path), encoding)
     reading.check_columns(table, how.input)
     if taken := {"prediction", "probability"} & set(table.columns):
         raise WorkbookError(f"{table.name} has a column {min(taken)!r} already: rename it.")
     model, tokenizer = models.load(str(folder))
-    asked = [row for _, row in table.rows if row[how.input]]
     every = [row for _, row in table.rows]
-    answers = iter(list(_answers(how, model, tokenizer, asked, progress)))
-    blank = {"prediction": "", "probability": ""}
-    done = [{**row, **(next(answers) if row[how.input] else blank)} for row in every]
-    _write(done, [*table.columns, "prediction", *(["probability"] if how.labels else [])], out)
+    inputs = {"model": model, "recipe": dataclasses.asdict(how), "rows": every}
+    unfinished = out.with_name(f"{out.name}.unfinished")
+    with exclusive(unfinished / "run.json"):
+        _check_free(out)  # another process may have made it meanwhile
+        claim(unfinished, runcache.cache_key("predict", inputs))
+        file = unfinished / "answers.jsonl"
+        asked = [row for row in every if row[how.input]]
+        answers = iter(_answers(how, model, tokenizer, asked, file, progress))
+        blank = {"prediction": "", "probability": ""}
+        done = [{**row, **(next(answers) if row[how.input] else blank)} for row in every]
+        _write(done, [*table.columns, "prediction", *(["probability"] if how.labels else [])], out)
+    shutil.rmtree(unfinished, ignore_errors=True)
     return " ".join([*table.notes, _summary(how, done)])
 
 
-def _answers(how: Recipe, model, tokenizer, rows, progress: bool) -> Iterator[dict]:
-    short = [_input(how, tokenizer, row) for row in rows]
-    for start in tqdm(range(0, len(short), ROWS_AT_ONCE), disable=not progress, leave=False):
-        found = how.answers(model, tokenizer, short[start : start + ROWS_AT_ONCE])
-        for i, value in enumerate(found.values):
-            if how.labels:
-                chance = f"{found.probabilities[i]:.3f}"
-                yield {"prediction": how.labels[value], "probability": chance}
-            else:
-                yield {"prediction": value}
+def _check_free(out: Path) -> None:
+    if out.exists():
+        raise WorkbookError(f"{out} exists already: remove it, or name another file with --out.")
+
+
+def _answers(
+    how: Recipe, model, tokenizer, rows: Sequence[dict], file: Path, progress: bool
+) -> list[dict]:
+    """Return the answers to rows: those that the file holds, and the others, which it gets."""
+    found = _kept(file)
+    with (
+        scoring.working_copy(model) as working,
+        file.open("a", encoding="utf-8") as kept,
+        tqdm(total=len(rows), initial=len(found), unit="row", disable=not progress) as bar,
+    ):
+        for start in range(len(found), len(rows), ROWS_AT_ONCE):
+            part = _asked(how, working, tokenizer, rows[start : start + ROWS_AT_ONCE])
+            kept.write(json.dumps(part) + "\n")
+            kept.flush()
+            os.fsync(kept.fileno())
+            found += part
+            bar.update(len(part))
+    return found
+
+
+def _kept(file: Path) -> list[dict]:
+    """Return the answers that a file holds, a line for the rows that were asked at once."""
+    if not file.exists():
+        return []
+    content = file.read_bytes()
+    end = content.rfind(b"\n") + 1
+    os.truncate(file, end)  # without a line that a kill cut off
+    return [answer for line in content[:end].splitlines() for answer in json.loads(line)]
+
+
+def _asked(how: Recipe, model, tokenizer, rows: Sequence[dict]) -> list[dict]:
+    found = how.answers(model, tokenizer, [_input(how, tokenizer, row) for row in rows])
+    if not how.labels:
+        return [{"prediction": text} for text in found.values]
+    pairs = zip(found.values, found.probabilities, strict=True)
+    return [{"prediction": how.labels[n], "probability": f"{p:.3f}"} for n, p in pairs]
 
 
 def _input(how: Recipe, tokenizer, row: dict) -> dict:
