@@ -38,10 +38,20 @@ def known(numbers: list[str] | None) -> list[str]:
     return [source.stem[:2] for source in sources(numbers)] if numbers else []
 
 
+def known_pages(names: list[str]) -> list[str]:
+    """Refuse unknown numbers as `known` does; README is a page too."""
+    return known([name for name in names if name != README]) + [README] * (README in names)
+
+
+README = "readme"
 SOME = typer.Argument(metavar="NN", help="Numbers of notebooks.", callback=known)
 ALL_HELP = "Numbers of notebooks; all when left out."
 Some = Annotated[list[str], SOME]
 Numbers = Annotated[list[str] | None, typer.Argument(metavar="[NN]", help=ALL_HELP, callback=known)]
+Pages = Annotated[
+    list[str],
+    typer.Argument(metavar="NN", help="Numbers of notebooks, or readme.", callback=known_pages),
+]
 Scale = Annotated[str | None, typer.Option(help="smoke, default or full.")]
 Write = Annotated[bool, typer.Option("--write", help="Keep the solved edition and measurements.")]
 Cold = Annotated[bool, typer.Option("--cold", help="Begin with an empty run cache, to time it.")]
@@ -210,7 +220,7 @@ def run(
 def build(
     numbers: Numbers = None, overwrite: Overwrite = False, language: InLanguage = Language.en
 ) -> None:
-    """Write the learner edition from the sources, and what is made in README.md and docs/.
+    """Write the learner edition from the sources, and what is made in README and docs/.
 
     In another language both editions are written, into a folder of its name.
     """
@@ -218,9 +228,9 @@ def build(
 
     for path in build.build(numbers or (), overwrite, language):
         print(path.name)
+    readme.refresh_readme()
     if language != Language.en:
         return
-    readme.refresh_readme()
     if not numbers:  # to look whether the recording is complete takes seconds
         readme.refresh_picture()
     if not numbers:  # its plans name sections of all notebooks
@@ -291,7 +301,7 @@ def site(
 
 @app.command()
 def translate(
-    numbers: Some,
+    pages: Pages,
     checks: Annotated[
         bool, typer.Option("--checks", help="What checks and quiz say, in place of the page.")
     ] = False,
@@ -299,14 +309,22 @@ def translate(
 ) -> None:
     """Print the records that a translation lacks, or holds for an English that has changed."""
     from . import translation
-    from .authoring import build, teaching
 
-    for source in sources(numbers):
-        number, file = source.stem[:2], translation.path(source, language)
-        if checks:
-            file = translation.folder(language) / "checks" / f"{number}.yaml"
-        texts = teaching.texts(number) if checks else build.texts(source)
-        print(translation.skeleton(texts, file))
+    for page in pages:
+        print(translation.skeleton(*to_translate(page, checks, language)))
+
+
+def to_translate(page: str, checks: bool, language: str) -> tuple[list[str], Path]:
+    """Return the texts of a page, or what its checks say, and their file of records."""
+    from . import translation
+    from .authoring import build, readme, teaching
+
+    if page == README:
+        return readme.texts(), readme.records_file(language)
+    if checks:
+        return teaching.texts(page), translation.folder(language) / "checks" / f"{page}.yaml"
+    [source] = sources([page])
+    return build.texts(source), translation.path(source, language)
 
 
 @app.command()

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 
 from . import measurements, plots, settings
+from .translation import say, say_measured
 
 MINUTES = re.compile(r"Minutes:\**:? (\d+)")  # of an exercise
 PER_ROW = 5  # chapters in one row of the map
@@ -80,32 +81,40 @@ def peak_memory_gb() -> float:
     return max((run["cost"]["peak_memory_gb"] for run in runs if run["cost"]), default=0.0)
 
 
-def table(folder: str = "") -> str:
+def table(folder: str = "", language: str = "en") -> str:
     """Return the notebooks with their measured cost and headline as a Markdown table.
 
     `folder` stands before the file names in the links. Minutes and memory, for each number format,
     are those of `workbook run --cold`.
     """
-    head = "| | notebook | question | fp32 | bf16 | headline |\n"
-    rows = [_row(chapter, folder) for chapter in CHAPTERS if chapter.notebook]
-    names = ", ".join(f"{chapter.number} {chapter.title}" for chapter in planned())
-    rest = f"\nPlanned, not written yet: {names}.\n" if names else ""
-    return head + "|:---|:---|:---|---:|---:|:---|\n" + "".join(rows) + rest
+    notebook, question = say("notebook", language), say("question", language)
+    head = f"| | {notebook} | {question} | fp32 | bf16 | {say('headline', language)} |\n"
+    rows = [_row(chapter, folder, language) for chapter in CHAPTERS if chapter.notebook]
+    return head + "|:---|:---|:---|---:|---:|:---|\n" + "".join(rows) + _rest(language)
 
 
-def _row(chapter: Chapter, folder: str) -> str:
-    link = f"[{chapter.title}]({folder}{chapter.notebook.name})"
-    kept = chapter.measured
-    headline = measurements.headline(kept) if kept else "not measured yet"
-    costs = " | ".join(_cost(chapter.number, precision) for precision in ("fp32", "bf16"))
-    return f"| {chapter.number} | {link} | {chapter.question} | {costs} | {headline} |\n"
+def _rest(language: str) -> str:
+    names = ", ".join(f"{one.number} {say(one.title, language)}" for one in planned())
+    rest = say("Planned, not written yet: {names}.", language).format(names=names)
+    return f"\n{rest}\n" if names else ""
 
 
-def _cost(number: str, precision: str) -> str:
+def _row(chapter: Chapter, folder: str, language: str) -> str:
+    link = f"[{say(chapter.title, language)}]({folder}{chapter.notebook.name})"
+    kept, question = chapter.measured, say(chapter.question, language)
+    found = measurements.headline(kept) if kept else say("not measured yet", language)
+    costs = " | ".join(_cost(chapter.number, one, language) for one in ("fp32", "bf16"))
+    return (
+        f"| {chapter.number} | {link} | {question} | {costs} | {say_measured(found, language)} |\n"
+    )
+
+
+def _cost(number: str, precision: str, language: str) -> str:
     """Return the minutes and the peak memory of a first run, or a dash where nobody timed it."""
     entry = measurements.read(number)["runs"].get(f"{precision}, seed 0", {})
     cost = entry.get("cost")
-    return f"{cost['minutes']:.1f} min, {cost['peak_memory_gb']:.1f} GB" if cost else "–"
+    text = say("{minutes:.1f} min, {peak_memory_gb:.1f} GB", language)
+    return text.format(**cost) if cost else "–"
 
 
 def draw_map() -> Figure:

@@ -7,6 +7,8 @@ English, with a mark.
 import difflib
 import functools
 import hashlib
+import itertools
+import re
 import textwrap
 from pathlib import Path
 from typing import NamedTuple
@@ -18,6 +20,7 @@ from .errors import WorkbookError
 
 CHANGED = "The English text of this part has changed; its translation is being renewed."
 UNTRANSLATED = "This notebook has not been translated yet."
+NUMBER = re.compile(r"(?<![\w.])-?\d+(?:\.\d+)?")
 
 
 class Record(NamedTuple):
@@ -98,6 +101,12 @@ def translated(texts: list[str], kept: list[Record]) -> list[str | None]:
     return [r.korean if r and not is_stale(text, r) else None for text, r in pairs]
 
 
+def in_language(texts: list[str], file: Path, language: str) -> list[str]:
+    """Return each text in a language by a file of records, else the English with a mark below."""
+    found = zip(texts, translated(texts, records(file)), strict=True)
+    return [other or text + _mark(CHANGED, language) for text, other in found]
+
+
 def skeleton(texts: list[str], file: Path) -> str:
     """Return records to fill in for the texts that a file lacks or holds in an older wording.
 
@@ -123,12 +132,12 @@ def apply(cells, source: Path, language: str) -> None:
     texts = [cell for cell in cells if cell.cell_type == "markdown"]
     if language == "en" or not texts:
         return
-    if not (kept := records(path(source, language))):
+    if not records(file := path(source, language)):
         texts[0].source += _mark(UNTRANSLATED, language)
         return
-    found = translated([cell.source for cell in texts], kept)
-    for cell, korean in zip(texts, found, strict=True):
-        cell.source = korean or cell.source + _mark(CHANGED, language)
+    found = in_language([cell.source for cell in texts], file, language)
+    for cell, text in zip(texts, found, strict=True):
+        cell.source = text
 
 
 def _mark(phrase: str, language: str) -> str:
@@ -146,6 +155,22 @@ def say(phrase: str, language: str) -> str:
         place = f"notebooks/source/{language}/interface.yaml"
         raise WorkbookError(f"{place} has no translation of {phrase!r}: add one.")
     return known[phrase]
+
+
+def say_measured(sentence: str, language: str) -> str:
+    """Return a sentence with measured numbers in a language, or in English where that is missing.
+
+    The catalogue of phrases has it as `numbered` returns it.
+    """
+    pattern, numbers = numbered(sentence)
+    known = {} if language == "en" else phrases(language)
+    return known[pattern].format(*numbers) if pattern in known else sentence
+
+
+def numbered(sentence: str) -> tuple[str, list[str]]:
+    """Return a sentence with {0}, {1} … in place of its numbers, and the numbers."""
+    places = map("{{{}}}".format, itertools.count())
+    return NUMBER.sub(lambda _: next(places), sentence), NUMBER.findall(sentence)
 
 
 def phrases(language: str) -> dict[str, str]:

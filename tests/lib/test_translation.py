@@ -12,14 +12,25 @@ from matplotlib.text import Text
 from nbformat.v4 import new_output
 from typer.testing import CliRunner
 
-from workbook import checks, cli, course, glossary, plots, settings, translation, workspace
-from workbook.authoring import build, html, teaching
+from workbook import (
+    checks,
+    cli,
+    course,
+    glossary,
+    measurements,
+    plots,
+    settings,
+    translation,
+    workspace,
+)
+from workbook.authoring import build, html, readme, teaching
 from workbook.capstone.report import Report
 from workbook.checks import quizzes, record, report
 from workbook.errors import WorkbookError
 
 SOURCES = {source.stem[:2]: source for source in build.sources()}
 KOREAN = [source for source in build.sources() if translation.path(source, "ko").exists()]
+PAGES = [*(source.stem[:2] for source in KOREAN), cli.README]
 NUMBER_WORDS = {
     **{word: str(number) for number, word in enumerate(
         "zero one two three four five six seven eight nine ten eleven twelve".split()
@@ -32,17 +43,26 @@ NUMBER_WORDS = {
     "a gigabyte": "1", "half a gigabyte": "0.5", "seven billion": "70",
 }  # fmt: skip
 BILLIONS = re.compile(r"(\d+)(?= (?:or \d+ )?billion)")  # Korean counts in hundred millions
+MILLIONS = re.compile(r"\b(\d)(\d\d)(?= million)")  # and in ten thousands
 CODE = re.compile(r"^```.*?^```|`[^`]+`", re.DOTALL | re.MULTILINE)
+COMMENT = re.compile(r" # .*")
 PARTICLE = re.compile(r"(?:`[^`]+`|\{\w[^{}]*\})(?:은|는|이|가|을|를|과|와|으로|로)(?![가-힣])")
+
+
+def code_in(text: str) -> list[str]:
+    """Return the code of a text; the comments in its blocks may be translated."""
+    return [COMMENT.sub(" #", c) if c.startswith("```") else c for c in CODE.findall(text)]
+
+
 KEPT = {
-    "code": CODE,
-    "values": re.compile(r"(?<!\{)\{\w[^{}]*\}(?!\})"),
-    "formulas": re.compile(r"\$[^$]+\$"),
-    "links": re.compile(r"""(?:\]\(|(?:src|href)=")([^)\s"#]*)"""),
-    "tags": re.compile(r"</?[a-z]+\b"),
-    "headings": re.compile(r"^#+(?= )", re.MULTILINE),
-    "rows": re.compile(r"^(\|)", re.MULTILINE),
-    "items": re.compile(r"^ *(-|\d+\.)(?= )", re.MULTILINE),
+    "code": code_in,
+    "values": re.compile(r"(?<!\{)\{\w[^{}]*\}(?!\})").findall,
+    "formulas": re.compile(r"\$[^$]+\$").findall,
+    "links": re.compile(r"""(?:\]\(|(?:src|href)=")([^)\s"#]*)""").findall,
+    "tags": re.compile(r"</?[a-z]+\b").findall,
+    "headings": re.compile(r"^#+(?= )", re.MULTILINE).findall,
+    "rows": re.compile(r"^(\|)", re.MULTILINE).findall,
+    "items": re.compile(r"^ *(-|\d+\.)(?= )", re.MULTILINE).findall,
 }
 
 
@@ -55,8 +75,8 @@ def faults(english: str, korean: str, free=()) -> list[str]:
 
 
 def _changed(english, korean):
-    for name, pattern in KEPT.items():
-        old, new = (Counter(pattern.findall(text)) for text in (english, korean))
+    for name, find in KEPT.items():
+        old, new = (Counter(find(text)) for text in (english, korean))
         if old != new:
             yield f"{name}: {sorted((old - new) | (new - old))}"
     shown = BeautifulSoup(html.markdown(korean, html.Renderer(escape=False)), "html.parser")
@@ -70,6 +90,7 @@ def _changed(english, korean):
 
 def _numbers(english, korean):
     english = BILLIONS.sub(r"\g<1>0", " ".join(english.split()))
+    english = MILLIONS.sub(r"\1 \g<2>00", english)
     old, new = (Counter(_digits(CODE.sub("", text))) for text in (english, korean))
     spelled = Counter(
         number for words, digits in NUMBER_WORDS.items() for number in digits.split()
@@ -108,7 +129,10 @@ def english_terms():
             "가중치가 7억 개입니다.",
             "numbers: lost ['70'], added ['7']",
         ),
+        ("It has 135 million weights.", "가중치가 135만 개입니다.", "numbers: lost ['1', '3500']"),
         ("Call `fit`.", "`맞추기`를 부릅니다.", "code"),
+        ("```\nmake lab  # opens\n```", "```\nmake run  # 엽니다\n```", "code"),
+        ("```\nmake lab  # opens\n```", "```\nmake lab\n```", "code"),
         ("See [01](01_a.ipynb).", "[01](02_b.ipynb) 참고.", "links"),
         ("Here is $x^2$.", "$x^3$입니다.", "formulas"),
         ("<details><summary>Hint 1</summary>A</details>", "<details>힌트 1 A</details>", "tags"),
@@ -133,6 +157,8 @@ def test_what_is_lost_is_found(english, korean, fault):
         ("It takes one minute, or half an hour.", "1분이나 30분이 걸립니다."),
         ("It takes three minutes.", "세 분이 걸립니다."),
         ("A third of 7 or 70 billion.", "70억이나 700억의 3분의 1입니다."),
+        ("All 135 million of them.", "1억 3500만 개 모두입니다."),
+        ("```\nmake lab  # opens\n```", "```\nmake lab  # 엽니다\n```"),
         ("Soft prompts, `token`.", "소프트 프롬프트, `token`."),
         ("[Next](02_b.ipynb#Part) and **5 %**.", "[다음](02_b.ipynb#부분), **5 %**."),
     ],
@@ -162,16 +188,19 @@ def state(text, record) -> str:
     return f"stale: {record.english} is {translation.digest(text)} now" if stale else ""
 
 
-@pytest.mark.parametrize("source", KOREAN, ids=lambda path: path.stem)
-def test_every_text_of_a_notebook_has_a_fresh_record(source):
-    found = pairs(build.texts(source), translation.path(source, "ko"))
-    advice = f"`workbook translate {source.stem[:2]}` prints what is to be translated"
-    assert not list(filter(None, (state(*pair) for pair in found))), advice
+def page_pairs(page):
+    return pairs(*cli.to_translate(page, checks=False, language="ko"))
 
 
-@pytest.mark.parametrize("source", KOREAN, ids=lambda path: path.stem)
-def test_records_of_a_notebook_lose_nothing(source):
-    found = pairs(build.texts(source), translation.path(source, "ko"))
+@pytest.mark.parametrize("page", PAGES)
+def test_every_text_of_a_page_has_a_fresh_record(page):
+    advice = f"`workbook translate {page}` prints what is to be translated"
+    assert not list(filter(None, (state(*pair) for pair in page_pairs(page)))), advice
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_records_of_a_page_lose_nothing(page):
+    found = page_pairs(page)
     wrong = {r.korean[:40]: f for t, r in found if t and r and (f := faults(t, r.korean, r.free))}
     assert wrong == {}
 
@@ -215,10 +244,16 @@ def test_phrases_are_those_that_the_pages_use():
     templates = "".join(p.read_text("utf-8") for p in (library / "authoring").rglob("*.j2"))
     said = set(re.findall(r'\bsay\(\s*"([^"]+)"', templates)).union(*map(spoken, trees))
     used = said.union(*map(words, [*trees, *pages]))
-    chapters = {words for chapter in course.CHAPTERS for words in chapter[1:]}
+    chapters = {words for chapter in course.CHAPTERS for words in chapter[1:]} | headlines()
     phrases = translation.phrases("ko").keys()
     assert phrases <= used | chapters, "nothing says these any more"
     assert said | chapters <= phrases
+
+
+def headlines() -> set[str]:
+    """Return what the notebooks found, as the catalogue has it, without the numbers."""
+    found = [chapter.measured for chapter in course.CHAPTERS if chapter.notebook]
+    return {translation.numbered(measurements.headline(kept))[0] for kept in found if kept}
 
 
 def words(tree) -> set[str]:
@@ -238,6 +273,15 @@ def test_phrases_keep_their_values():
     for phrase, korean in translation.phrases("ko").items():
         wrong = [f for f in faults(phrase, korean) if f.startswith(("values", "code", "particles"))]
         assert wrong == [], phrase
+
+
+def test_a_measured_sentence_keeps_its_numbers_where_they_belong(monkeypatch):
+    known = {"{0}% of L2-SP, {1} [{2}, {3}].": "L2-SP: {1} [{2}, {3}], {0}%."}
+    monkeypatch.setattr(translation, "phrases", lambda language: known)
+    english = "7.5% of L2-SP, -0.13 [-0.20, 16]."
+    assert translation.say_measured(english, "ko") == "L2-SP: -0.13 [-0.20, 16], 7.5%."
+    assert translation.say_measured(english, "en") == english
+    assert translation.say_measured("Another 7.", "ko") == "Another 7."
 
 
 # ------------------------------------------------------------------------- checks and quizzes
@@ -290,6 +334,11 @@ def test_pages_and_quizzes_are_plain_and_hints_and_checks_are_spoken(source):
     plain_ones += [korean for text, korean in told if text not in messages]
     assert [text for text in spoken_ones if PLAIN.search(text)] == []
     assert [text for text in plain_ones if SPOKEN.search(text)] == []
+
+
+def test_the_readme_is_plain():
+    kept = translation.records(readme.records_file("ko"))
+    assert [r.korean for r in kept if SPOKEN.search(r.korean)] == []
 
 
 @pytest.fixture
@@ -465,6 +514,30 @@ TEXTS = ["# 01 First\n\nSee [data](../data/README.md).", "Speak.",
 KOREAN_TEXTS = ["# 01 첫째\n\n[자료](../data/README.md)를 봅니다.", "말합니다.",
                 "<details><summary>힌트 1</summary>더해 보세요.</details>"]  # fmt: skip
 PHRASES = translation.phrases("ko")
+README = """\
+# Course
+
+One line,
+and another.
+
+```
+make lab  # opens it
+```
+
+<details><summary>All</summary>
+
+```
+lib/
+```
+
+</details>
+
+<!-- minutes:start -->
+old
+<!-- minutes:end -->
+"""
+KOREAN_README = ["# 워크북", "한 줄과\n또 한 줄.", "```\nmake lab  # 엽니다\n```",
+                 "<details><summary>모두</summary>"]  # fmt: skip
 
 
 @pytest.fixture
@@ -477,16 +550,16 @@ def source(tmp_path, monkeypatch):
         yaml.safe_dump(PHRASES, allow_unicode=True), "utf-8"
     )
     path.write_text(SOURCE, "utf-8")
-    write_records(path, TEXTS)
+    readme.path().write_text(README, "utf-8")
+    write_records(translation.path(path, "ko"), TEXTS, KOREAN_TEXTS)
     return path
 
 
-def write_records(source, texts):
+def write_records(path, texts, korean_texts):
     rows = [
         {"english": translation.digest(english), "korean": korean}
-        for english, korean in zip(texts, KOREAN_TEXTS, strict=True)
+        for english, korean in zip(texts, korean_texts, strict=True)
     ]
-    path = translation.path(source, "ko")
     path.write_text(yaml.safe_dump(rows, allow_unicode=True), "utf-8")
 
 
@@ -607,6 +680,44 @@ def test_a_malformed_record_is_named(source, text, message):
     translation.path(source, "ko").write_text(text, "utf-8")
     with pytest.raises(WorkbookError, match=message):
         build.make(source, "learner", "ko")
+
+
+@pytest.fixture
+def korean_readme(source):
+    """The same course with a translated README; returns the Korean file, not made yet."""
+    write_records(readme.records_file("ko"), readme.texts(), KOREAN_README)
+    return readme.path("ko")
+
+
+@pytest.mark.parametrize("language", ["en", "ko"])
+def test_the_readme_is_made_in_each_language(korean_readme, language):
+    assert CliRunner().invoke(cli.app, ["build", "01", "--language", language]).exit_code == 0
+    made = korean_readme.read_text("utf-8")
+    assert made.startswith("<!-- Made by `workbook build`") and made.count("old") == 0
+    expected = [*KOREAN_README, "```\nlib/\n```\n\n</details>", "<!-- minutes:start -->"]
+    places = [made.index(text) for text in expected]
+    assert places == sorted(places) and "아직 쓰지 않은 장: 00 여기서 시작, " in made
+    assert "Planned, not written yet: 00 Start here, " in readme.path().read_text("utf-8")
+
+
+def test_a_course_without_a_translated_readme_has_none(source):
+    readme.refresh_readme()
+    assert not readme.path("ko").exists()
+
+
+def test_a_changed_paragraph_of_the_readme_is_english_with_a_mark(korean_readme):
+    readme.path().write_text(README.replace("another", "a third"), "utf-8")
+    readme.refresh_readme()
+    made = korean_readme.read_text("utf-8")
+    mark = f'<blockquote lang="ko">{PHRASES[translation.CHANGED]}</blockquote>'
+    assert f"One line,\nand a third.\n\n{mark}\n\n```\nmake lab  # 엽니다" in made
+    assert made.count(mark) == 1 and "또 한 줄" not in made
+    printed = CliRunner().invoke(cli.app, ["translate", "readme"]).output
+    [row] = yaml.safe_load(printed)
+    assert row == {
+        "english": translation.digest("One line,\nand a third."),
+        "korean": f"{KOREAN_README[1]}\n",
+    }
 
 
 # ------------------------------------------------------------------------- the reader's language

@@ -1,4 +1,4 @@
-"""README.md and CONTRIBUTING.md: the table is that of the recordings, and nothing leads nowhere."""
+"""README and CONTRIBUTING.md: the table is that of the recordings, and nothing leads nowhere."""
 
 import re
 from collections import Counter
@@ -12,7 +12,7 @@ from workbook.authoring import readme
 from workbook.forgetting import panel
 
 ROOT = settings.repo_root()
-PAGES = ("README.md", "CONTRIBUTING.md")
+PAGES = ("README.md", "README.ko.md", "CONTRIBUTING.md")
 LINK = re.compile(r"(!?)\[([^\]]*)\]\((?!\w+:)([^)\s#]+)")
 
 
@@ -20,9 +20,11 @@ def read(page):
     return (ROOT / page).read_text("utf-8")
 
 
-def test_readme_shows_the_present_measurements():
-    found = readme.BETWEEN_MARKS.search(read("README.md"))
-    assert found[0].strip() == course.table("notebooks/").strip(), "run `make build`"
+@pytest.mark.parametrize("language", settings.LANGUAGES)
+def test_readme_is_that_of_its_text_and_the_present_measurements(language):
+    made = readme.page(language)
+    assert course.table("notebooks/", language).strip() in made
+    assert readme.path(language).read_text("utf-8") == made, "run `make build`"
 
 
 def test_figure_of_the_readme_is_that_of_the_recording():
@@ -57,6 +59,14 @@ def test_links_lead_somewhere_and_pictures_are_described(page):
     for mark, text, target in LINK.findall(read(page)):
         assert (ROOT / target).exists(), target
         assert not mark or len(text) > 20
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_within_a_page_lead_to_a_heading(page):
+    """A heading's anchor is its text in small letters, with - for each blank."""
+    headings = re.findall(r"^#+ (.+)$", read(page), re.MULTILINE)
+    anchors = {re.sub(r"[^\w -]", "", title).lower().replace(" ", "-") for title in headings}
+    assert set(re.findall(r"\]\(#([^)]+)\)", read(page))) <= anchors
 
 
 @pytest.mark.parametrize("page", PAGES)

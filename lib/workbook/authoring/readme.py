@@ -1,4 +1,4 @@
-"""The part of README.md that is made: its table of notebooks and its figure."""
+"""What is made of README: its table of notebooks, its figure, and the page in other languages."""
 
 import hashlib
 import re
@@ -7,21 +7,69 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from PIL import Image
 
-from .. import course, plots, settings
+from .. import course, plots, settings, translation
 from ..files import atomic_path
 
 BETWEEN_MARKS = re.compile(r"(?<=<!-- minutes:start -->\n).*?(?=<!-- minutes:end -->)", re.DOTALL)
+# A heading, a paragraph, a list, a table, or a block of code, whatever it holds.
+PART = re.compile(r"^```.*?^```$|^\S.*?(?=\n\n|\s*\Z)", re.DOTALL | re.MULTILINE)
+# Code without a comment, and tags: they are the same in each language.
+SILENT = re.compile(r"^```(?:(?! # ).)*?^```$|<[^>]*>", re.DOTALL | re.MULTILINE)
+NOTE = (
+    "<!-- Made by `workbook build` from README.md and notebooks/source/{file}: edit those. -->\n\n"
+)
 CURVE = "03_learning_curve"
 
 
 def refresh_readme() -> None:
-    """Write the present table of notebooks between the marks in README.md."""
-    path = settings.repo_root() / "README.md"
-    old = path.read_text(encoding="utf-8")
-    new = BETWEEN_MARKS.sub(lambda _: f"\n{course.table('notebooks/')}\n", old)
-    if new != old:
-        with atomic_path(path) as draft:
-            draft.write_text(new, encoding="utf-8")
+    """Write the present table of notebooks into README.md, and README in other languages anew."""
+    for language in settings.LANGUAGES:
+        if language == "en" or records_file(language).exists():
+            _write(path(language), page(language))
+
+
+def _write(file: Path, text: str) -> None:
+    if not file.exists() or file.read_text(encoding="utf-8") != text:
+        with atomic_path(file) as draft:
+            draft.write_text(text, encoding="utf-8")
+
+
+def path(language: str = "en") -> Path:
+    """Return the file of README in a language."""
+    return settings.repo_root() / ("README.md" if language == "en" else f"README.{language}.md")
+
+
+def records_file(language: str) -> Path:
+    """Return the file of records of README; it need not exist."""
+    return translation.folder(language) / "readme.yaml"
+
+
+def page(language: str = "en") -> str:
+    """Return README in a language, with the present table of notebooks.
+
+    A part whose translation is missing or stale is in English, with a mark below.
+    """
+    made = path().read_text(encoding="utf-8") if language == "en" else _translated(language)
+    return BETWEEN_MARKS.sub(lambda _: f"\n{course.table('notebooks/', language)}\n", made)
+
+
+def texts() -> list[str]:
+    """Return the parts of README.md that a translation translates, in order."""
+    return [part for part in PART.findall(_without_table()) if _has_words(part)]
+
+
+def _without_table() -> str:
+    return BETWEEN_MARKS.sub("", path().read_text(encoding="utf-8"))
+
+
+def _has_words(part: str) -> bool:
+    return bool(re.search(r"[^\W\d_]", SILENT.sub("", part)))
+
+
+def _translated(language: str) -> str:
+    found = iter(translation.in_language(texts(), records_file(language), language))
+    words = PART.sub(lambda part: next(found) if _has_words(part[0]) else part[0], _without_table())
+    return NOTE.format(file=f"{language}/readme.yaml") + words
 
 
 def picture() -> Path:
