@@ -43,7 +43,17 @@ from workbook import (
 from workbook.adaptation import lora
 from workbook.adaptation.additions import attached
 from workbook.assets import base
-from workbook.capstone import candidates, project, reading, recipe, report, run, saving, using
+from workbook.capstone import (
+    candidates,
+    project,
+    reading,
+    recipe,
+    report,
+    room,
+    run,
+    saving,
+    using,
+)  # fmt: skip
 from workbook.errors import WorkbookError
 
 WORDS = {
@@ -430,7 +440,7 @@ def free_for(model, method, examples, wanted):
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr(memory, "free_bytes", lambda device: free)
                 patch.setattr(planning, "read_shapes", lambda config, setting: shapes(setting))
-                return candidates.rows_at_once(model, method, examples)
+                return room.rows_at_once(model, method, examples)
         except WorkbookError:
             return 0
 
@@ -462,7 +472,7 @@ def test_where_memory_is_short_a_step_learns_from_as_many_rows_in_parts(
         monkeypatch.setattr(memory, "free_bytes", lambda device, free=free: free)
         history, _ = candidates.tune(
             found, method, how, model, tokenizer, epochs=2, seed=0, progress=False,
-            checkpoint=tmp_path / f"c{rows}",
+            checkpoint=tmp_path / f"c{rows}", rows=room.rows_at_once(model, method, examples),
         )  # fmt: skip
         seconds.append(history.seconds)
         told.append((history, {name: p.detach() for name, p in model.named_parameters()}))
@@ -474,13 +484,12 @@ def test_where_memory_is_short_a_step_learns_from_as_many_rows_in_parts(
     assert all(torch.allclose(weights[name], others[name], atol=1e-4) for name in weights)
 
 
-def test_a_run_goes_on_with_more_memory_than_before(labelled, tmp_path, monkeypatch):
+def test_a_run_goes_on_with_more_memory_than_before(labelled, tmp_path):
     options = {"epochs": 1, "seed": 0, "checkpoint": tmp_path / "c", "progress": False}
     for rows in (2, 8):
         model, tokenizer = models.load()
         found, how, _ = found_and_its_examples(labelled, model, tokenizer)
-        monkeypatch.setattr(candidates, "rows_at_once", lambda *_, rows=rows: rows)
-        history, _ = candidates.tune(found, "full", how, model, tokenizer, **options)
+        history, _ = candidates.tune(found, "full", how, model, tokenizer, rows=rows, **options)
     assert len(history.steps) == 5 and history.seconds > 0  # it was not refused
 
 
@@ -491,9 +500,9 @@ def test_short_texts_and_more_memory_give_more_rows_at_once(
     long = [{name: ids[:20] + ids for name, ids in each.items()} for each in examples]
     free = free_for(tiny_model, "full", examples, 5)
     monkeypatch.setattr(memory, "free_bytes", lambda device: free)
-    assert 1 <= candidates.rows_at_once(tiny_model, "full", long) < 5
+    assert 1 <= room.rows_at_once(tiny_model, "full", long) < 5
     monkeypatch.setattr(memory, "free_bytes", lambda device: 2 * free)
-    assert candidates.rows_at_once(tiny_model, "full", examples) == 8
+    assert room.rows_at_once(tiny_model, "full", examples) == 8
 
 
 @pytest.mark.slow

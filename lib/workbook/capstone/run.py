@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 from .. import abilities, metrics, models, runcache, settings, training
 from ..errors import WorkbookError
 from ..files import atomic_path, exclusive
-from . import candidates, project, reading, report, saving
+from . import candidates, project, reading, report, room, saving
 from .project import Project
 from .recipe import Recipe
 
@@ -242,9 +242,11 @@ class Run:
         """Return the tuned model, its tokenizer, its recipe, and what the tuning measured."""
         model, tokenizer = load(self.options.model)
         recipe = self.wording(judged)
+        train, validation = candidates.encoded(self.project, recipe, model, tokenizer)
         history, trained = candidates.tune(
             self.project, name, recipe, model, tokenizer, epochs=_at_most(1, self.options.epochs),
             seed=self.seed, checkpoint=self.folder / f"checkpoints {name}",
+            rows=room.rows_at_once(model, name, [*train, *validation]),
             progress=not self.bar.disable,
         )  # fmt: skip
         training.release_memory()  # of the optimizer
@@ -320,7 +322,7 @@ def _fitting(
     for name in wanted:
         try:
             if name in candidates.TUNED and not (folder / f"{name}.json").exists():
-                _note_parts(found, name, candidates.rows_at_once(model, name, examples))
+                _note_parts(found, name, room.rows_at_once(model, name, examples))
             kept.append(name)
         except WorkbookError as error:
             if method != "auto" or (folder / f"checkpoints {name}").exists():
