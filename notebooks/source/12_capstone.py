@@ -778,6 +778,11 @@ for each in projects.values():
         both = {way: each["test"][way]["answers"][:3] for way in ("zero-shot", each["chosen"])}
         display(pd.DataFrame({"in the file": each["truth"]["test"][:3], **both}))
 
+# %% [markdown]
+# How sure is full tuning's lead over LoRA? On the validation rows it can be asked row by row. Mind that these
+# rows also ended the tuning and chose the method, so they flatter what was chosen: is full tuning ahead on the
+# test rows above as well?
+
 # %%
 for name, each in projects.items():
     found = each["validation"]
@@ -787,10 +792,8 @@ for name, each in projects.items():
         print(f"{name}: full tuning minus LoRA {report.signed(metrics.paired_interval(*np.float64(hits)))}")
 
 # %% [markdown]
-# Does the interval of the difference leave out 0? Mind whose rows these are: the validation rows also ended
-# the tuning and chose the method, so they flatter what was chosen. Is full tuning ahead on the test rows above
-# as well? And what did tuning change in the sentences: length and form, or also what is said? ROUGE-L counts
-# shared words, not truth.
+# Does the interval of the difference leave out 0? And what did tuning change in the sentences: length and
+# form, or also what is said? ROUGE-L counts shared words, not truth.
 
 # %% [markdown] slide="slide" minutes=5
 # ## A rubric for your own project
