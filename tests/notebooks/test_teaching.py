@@ -45,15 +45,14 @@ def test_plans_fit_their_time():
 
     assert 60 <= total("two-hours") <= 110, "the rest is for installing, questions and a break"
     assert 240 <= total("one-day") <= 360
-    assert len(teaching.EIGHT_WEEKS) == 8
-    assert all(teaching.talk_minutes(session) <= 110 for session in teaching.EIGHT_WEEKS)
-    assert all(sum(teaching.home(session).values()) <= 150 for session in teaching.EIGHT_WEEKS)
+    assert all(teaching.talk_minutes(session) <= 110 for session in teaching.WEEKLY)
+    assert all(sum(teaching.home(session).values()) <= 150 for session in teaching.WEEKLY)
 
 
-def test_eight_weeks_leave_no_notebook_out():
-    read = {number for session in teaching.EIGHT_WEEKS for number in session.reading}
+def test_the_weekly_plan_leaves_no_notebook_out():
+    read = {number for session in teaching.WEEKLY for number in session.reading}
     there = {source.stem[:2] for source in sources()}
-    assert there == {*teaching.numbers_of("eight-weeks"), *read}
+    assert there == {*teaching.numbers_of("weekly"), *read}
 
 
 def test_minutes_of_the_sections_are_those_of_the_header(source):

@@ -118,7 +118,7 @@ ONE_DAY = (
         exercises=("7.3",),
     ),
 )
-EIGHT_WEEKS = (
+WEEKLY = (
     Session("Week 1", (Part("00"), Part("01"))),
     Session("Week 2", (Part("02"),)),
     Session("Week 3", (Part("03"),)),
@@ -128,7 +128,7 @@ EIGHT_WEEKS = (
     Session("Week 7", (Part("07"),), reading=("08",)),
     Session("Week 8", (Part("11"),), reading=("12",)),
 )
-PLANS = {"two-hours": TWO_HOURS, "one-day": ONE_DAY, "eight-weeks": EIGHT_WEEKS}
+PLANS = {"two-hours": TWO_HOURS, "one-day": ONE_DAY, "weekly": WEEKLY}
 
 
 def pages() -> list[Path]:
@@ -399,6 +399,6 @@ PARTS = {
     "minutes": _minutes_table,
     "two_hours": lambda: _plan("two-hours"),
     "one_day": lambda: _plan("one-day"),
-    "eight_weeks": lambda: _plan("eight-weeks"),
+    "weekly": lambda: _plan("weekly"),
     "mistakes": _mistakes_list,
 }
