@@ -318,11 +318,12 @@ def to_translate(page: str, checks: bool, language: str) -> tuple[list[str], Pat
     """Return the texts of a page, or what its checks say, and their file of records."""
     from . import translation
     from .authoring import build, readme, teaching
+    from .checks import report
 
     if page == README:
         return readme.texts(), readme.records_file(language)
     if checks:
-        return teaching.texts(page), translation.folder(language) / "checks" / f"{page}.yaml"
+        return teaching.texts(page), report.records_dir(language) / f"{page}.yaml"
     [source] = sources([page])
     return build.texts(source), translation.path(source, language)
 

@@ -168,7 +168,8 @@ def test_a_killed_run_goes_on_and_plain_transformers_gives_its_logits(
     )
     how = next(each for each in found.recipes if each.template == recipe.read(out).template)
     options = {"epochs": 1, "seed": 0, "checkpoint": tmp_path / "c", "progress": False}
-    candidates.tune(found, "full", how, never_killed, tokenizer, **options)
+    parts = candidates.encoded(found, how, never_killed, tokenizer)
+    candidates.tune(never_killed, "full", *parts, **options)
     pairs = zip(tuned.parameters(), never_killed.parameters(), strict=True)
     assert all(torch.equal(a, b) for a, b in pairs)
 
@@ -414,20 +415,20 @@ def test_tuning_learns_and_is_there_again_at_once(labelled, tmp_path):
     found = project.prepare(reading.read(labelled), model, tokenizer, "message", "team")
     how, rows = found.recipes[0], list(found.splits["train"])
     options = {"epochs": 2, "seed": 0, "checkpoint": tmp_path / "c", "progress": False}
-    history, trained = candidates.tune(found, "full", how, model, tokenizer, **options)
+    parts = candidates.encoded(found, how, model, tokenizer)
+    history, trained = candidates.tune(model, "full", *parts, **options)
     assert history.steps[-1]["loss"] < history.steps[0]["loss"]
     assert trained == models.count_parameters(model).total
-    back, _ = candidates.tune(found, "full", how, again, tokenizer, **options)
+    back, _ = candidates.tune(again, "full", *parts, **options)
     assert back.steps == history.steps and back.seconds == history.seconds  # none was made anew
     answers = [how.answers(each, tokenizer, rows).probabilities for each in (model, again)]
     assert answers[0] == answers[1]
 
 
-def found_and_its_examples(path, model, tokenizer):
-    """Return the project of a file, its first recipe, and its encoded rows."""
+def recipe_and_its_parts(path, model, tokenizer):
+    """Return the first recipe of a file, and the rows to learn and to validate in its words."""
     found = project.prepare(reading.read(path), model, tokenizer, "message", "team")
-    how = found.recipes[0]
-    return found, how, sum(candidates.encoded(found, how, model, tokenizer), [])
+    return found.recipes[0], candidates.encoded(found, found.recipes[0], model, tokenizer)
 
 
 def free_for(model, method, examples, wanted):
@@ -467,11 +468,12 @@ def test_where_memory_is_short_a_step_learns_from_as_many_rows_in_parts(
     monkeypatch.setattr(LlamaForCausalLM, "forward", watched)
     for rows in (8, 3):
         model, tokenizer = models.load()
-        found, how, examples = found_and_its_examples(labelled, model, tokenizer)
+        _, parts = recipe_and_its_parts(labelled, model, tokenizer)
+        examples = sum(parts, [])
         free = free_for(model, method, examples, rows)
         monkeypatch.setattr(memory, "free_bytes", lambda device, free=free: free)
         history, _ = candidates.tune(
-            found, method, how, model, tokenizer, epochs=2, seed=0, progress=False,
+            model, method, *parts, epochs=2, seed=0, progress=False,
             checkpoint=tmp_path / f"c{rows}", rows=room.rows_at_once(model, method, examples),
         )  # fmt: skip
         seconds.append(history.seconds)
@@ -488,15 +490,16 @@ def test_a_run_goes_on_with_more_memory_than_before(labelled, tmp_path):
     options = {"epochs": 1, "seed": 0, "checkpoint": tmp_path / "c", "progress": False}
     for rows in (2, 8):
         model, tokenizer = models.load()
-        found, how, _ = found_and_its_examples(labelled, model, tokenizer)
-        history, _ = candidates.tune(found, "full", how, model, tokenizer, rows=rows, **options)
+        _, parts = recipe_and_its_parts(labelled, model, tokenizer)
+        history, _ = candidates.tune(model, "full", *parts, rows=rows, **options)
     assert len(history.steps) == 5 and history.seconds > 0  # it was not refused
 
 
 def test_short_texts_and_more_memory_give_more_rows_at_once(
     labelled, tiny_model, tiny_tokenizer, monkeypatch
 ):
-    _, _, examples = found_and_its_examples(labelled, tiny_model, tiny_tokenizer)
+    _, parts = recipe_and_its_parts(labelled, tiny_model, tiny_tokenizer)
+    examples = sum(parts, [])
     long = [{name: ids[:20] + ids for name, ids in each.items()} for each in examples]
     free = free_for(tiny_model, "full", examples, 5)
     monkeypatch.setattr(memory, "free_bytes", lambda device: free)
@@ -533,8 +536,8 @@ def test_a_model_without_places_for_a_lora_is_compared_without_it():
 
 
 def test_merged_lora_answers_as_before(labelled, tiny_model, tiny_tokenizer, tmp_path, monkeypatch):
-    found, how, examples = found_and_its_examples(labelled, tiny_model, tiny_tokenizer)
-    merge, ids, answers = lora.merge, torch.tensor([examples[0]["input_ids"]]), []
+    _, parts = recipe_and_its_parts(labelled, tiny_model, tiny_tokenizer)
+    merge, ids, answers = lora.merge, torch.tensor([parts[0][0]["input_ids"]]), []
 
     def answered(model):
         with torch.inference_mode():
@@ -548,7 +551,7 @@ def test_merged_lora_answers_as_before(labelled, tiny_model, tiny_tokenizer, tmp
     answered(tiny_model)
     monkeypatch.setattr(lora, "merge", merged)
     _, trained = candidates.tune(
-        found, "LoRA", how, tiny_model, tiny_tokenizer,
+        tiny_model, "LoRA", *parts,
         epochs=1, seed=0, checkpoint=tmp_path / "c", progress=False,
     )  # fmt: skip
     answered(tiny_model)
@@ -576,7 +579,7 @@ def test_examples_in_a_prompt_stay_short_and_are_solved(labelled, tiny_model, ti
 def test_of_rows_too_long_for_a_prompt_the_shortest_is_an_example(
     seed, labelled, tiny_model, tiny_tokenizer
 ):
-    _, how, _ = found_and_its_examples(labelled, tiny_model, tiny_tokenizer)
+    how, _ = recipe_and_its_parts(labelled, tiny_model, tiny_tokenizer)
     rows = [{"text": f"{i} and so on" * 30, "label": i % 3} for i in range(20)]
     short = {"text": "parcel late", "label": 1}
     train = datasets.Dataset.from_list([*rows, short])

@@ -125,6 +125,13 @@ def write(notebook: nbformat.NotebookNode, path: Path) -> None:
         temporary.write_bytes(dumps(notebook).encode())
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write a made page atomically, where it is not there yet as it should be."""
+    if not path.exists() or path.read_text(encoding="utf-8") != text:
+        with atomic_path(path) as draft:
+            draft.write_text(text, encoding="utf-8")
+
+
 def dumps(notebook: nbformat.NotebookNode) -> str:
     """Return the text of a notebook file, ending in one line break."""
     return nbformat.writes(notebook, version=4).rstrip("\n") + "\n"
@@ -171,16 +178,21 @@ def _renew_prose(source: Path, language: str) -> None:
         write(made, output_path(source, "solved", language))
 
 
+def is_executed(source: Path) -> bool:
+    """Tell whether a source has an executed edition, of its present code or of an older one."""
+    return output_path(source, "solved").exists()
+
+
 def executed(source: Path) -> nbformat.NotebookNode:
     """Return the executed solved edition of a source.
 
     Raises WorkbookError when the notebook was not executed, or its code has changed since.
     """
-    path, run = output_path(source, "solved"), f"do `workbook run {source.stem[:2]} --write`"
-    if not path.exists():
+    run = f"do `workbook run {source.stem[:2]} --write`"
+    if not is_executed(source):
         message = "has no slides yet, since it was not executed: if you write the course"
         raise WorkbookError(f"{source.stem} {message}, {run} first.")
-    kept = read(path)
+    kept = read(output_path(source, "solved"))
     if code_hash(kept) != code_hash(make(source, "solved")):
         raise WorkbookError(f"{source.stem} has changed since it was executed: {run} again.")
     return kept

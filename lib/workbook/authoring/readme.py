@@ -9,6 +9,7 @@ from PIL import Image
 
 from .. import course, plots, settings, translation
 from ..files import atomic_path
+from . import build
 
 BETWEEN_MARKS = re.compile(r"(?<=<!-- minutes:start -->\n).*?(?=<!-- minutes:end -->)", re.DOTALL)
 # A heading, a paragraph, a list, a table, or a block of code, whatever it holds.
@@ -25,13 +26,7 @@ def refresh_readme() -> None:
     """Write the present table of notebooks into README.md, and README in other languages anew."""
     for language in settings.LANGUAGES:
         if language == "en" or records_file(language).exists():
-            _write(path(language), page(language))
-
-
-def _write(file: Path, text: str) -> None:
-    if not file.exists() or file.read_text(encoding="utf-8") != text:
-        with atomic_path(file) as draft:
-            draft.write_text(text, encoding="utf-8")
+            build.write_text(path(language), page(language))
 
 
 def path(language: str = "en") -> Path:

@@ -104,7 +104,7 @@ def pages(language: str) -> list[Page]:
 
 
 def _executed() -> list[Path]:
-    return [source for source in sources() if build.output_path(source, "solved").exists()]
+    return list(filter(build.is_executed, sources()))
 
 
 def _made_page(name: str, title: str, language: str, **values) -> Page:

@@ -10,7 +10,6 @@ import yaml
 
 from .. import course, measurements, settings
 from ..errors import WorkbookError
-from ..files import atomic_path
 from . import build
 from .sources import sources
 
@@ -141,9 +140,7 @@ def refresh() -> None:
     for page in pages():
         old = page.read_text(encoding="utf-8")
         new = MARKED.sub(lambda match: f"{match[1]}\n{PARTS[match[2]]()}\n{match[3]}", old)
-        if new != old:
-            with atomic_path(page) as draft:
-                draft.write_text(new, encoding="utf-8")
+        build.write_text(page, new)
 
 
 # ------------------------------------------------------------------------------------- minutes
@@ -218,11 +215,6 @@ def talk_minutes(session: Session) -> float:
     return slides + sum(map(exercise_minutes, session.exercises))
 
 
-def _is_executed(number: str) -> bool:
-    [source] = sources([number])
-    return build.output_path(source, "solved").exists()
-
-
 def _minutes_table() -> str:
     head = "| | notebook | to study | of which exercises | as a talk | computing, first run |"
     rows = [head, "|:---|:---|---:|---:|---:|---:|"]
@@ -231,7 +223,8 @@ def _minutes_table() -> str:
             one = minutes(chapter.number)
             cost = "–" if one.computing is None else f"{one.computing:.1f}"
             link = f"[{chapter.title}](../notebooks/{chapter.notebook.name})"
-            talk = one.talk if _is_executed(chapter.number) else "–"
+            [source] = sources([chapter.number])
+            talk = one.talk if build.is_executed(source) else "–"
             cells = (chapter.number, link, one.study, one.exercises, talk, cost)
             rows.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(rows) + "\n"

@@ -169,16 +169,15 @@ def _readings(recipe: Recipe, model, tokenizer, rows, calibrate: bool) -> list:
 
 
 def tune(
-    project: Project, method: str, recipe: Recipe, model, tokenizer, *, epochs: int, seed: int,
-    checkpoint: Path, rows: int = BATCH, progress: bool = True,
+    model, method: str, train: Sequence[dict], validation: Sequence[dict], *, epochs: int,
+    seed: int, checkpoint: Path, rows: int = BATCH, progress: bool = True,
 ) -> tuple[training.History, int]:  # fmt: skip
-    """Tune the model and return the history and the number of weights that learned.
+    """Tune the model on what `encoded` returns; return the history and how many weights learned.
 
     The model is the tuned one afterwards: a LoRA is merged into it. A run that the folder
     `checkpoint` holds goes on, a finished one is there at once. `rows` are computed at once, where
     memory is short fewer than a step has.
     """
-    train, validation = encoded(project, recipe, model, tokenizer)
     options = dict(
         epochs=epochs, seed=seed, validation=validation, patience=1, checkpoint=checkpoint,
         progress=progress, save_steps=25, batch_size=BATCH, loss=InParts(rows), **OPTIONS[method],

@@ -71,7 +71,7 @@ def tune(
     check_free(out)
     table = reading.read(Path(path), chosen.encoding)
     reading.check_columns(table, input, target)
-    unfinished = _unfinished(out)
+    unfinished = unfinished_folder(out)
     run, key = Run.begin(table, input, target, unfinished, chosen, progress)
     made = unfinished / "made"
     with exclusive(made):  # which clears what a kill left of it
@@ -87,7 +87,8 @@ def tune(
     return out
 
 
-def _unfinished(out: Path) -> Path:
+def unfinished_folder(out: Path) -> Path:
+    """Return where a run keeps what it has finished until its output is whole."""
     return out.with_name(f"{out.name}.unfinished")
 
 
@@ -99,9 +100,10 @@ def check_free(out: Path) -> None:
     """
     if out.name in ("", ".."):
         raise WorkbookError(f"{out} is where you are: name a folder to be made with --out.")
-    if (out / "results.json").exists() and _unfinished(out).is_dir():
-        if not (_unfinished(out) / "run.json").exists():
-            shutil.rmtree(_unfinished(out))
+    left = unfinished_folder(out)
+    if (out / "results.json").exists() and left.is_dir():
+        if not (left / "run.json").exists():
+            shutil.rmtree(left)
             raise WorkbookError(f"{out} is finished: open it, or name another folder with --out.")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise WorkbookError(f"{out} exists already: remove it, or name another folder with --out.")
@@ -244,7 +246,7 @@ class Run:
         recipe = self.wording(judged)
         train, validation = candidates.encoded(self.project, recipe, model, tokenizer)
         history, trained = candidates.tune(
-            self.project, name, recipe, model, tokenizer, epochs=_at_most(1, self.options.epochs),
+            model, name, train, validation, epochs=_at_most(1, self.options.epochs),
             seed=self.seed, checkpoint=self.folder / f"checkpoints {name}",
             rows=room.rows_at_once(model, name, [*train, *validation]),
             progress=not self.bar.disable,

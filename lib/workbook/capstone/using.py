@@ -17,7 +17,7 @@ from ..errors import WorkbookError
 from ..files import atomic_path, exclusive
 from . import reading, recipe
 from .recipe import Recipe
-from .run import claim
+from .run import claim, unfinished_folder
 
 ROWS_AT_ONCE = 64
 ANSWER_TOKENS = 200  # of one turn of a chat
@@ -49,7 +49,7 @@ def predict(
     model, tokenizer = models.load(str(folder))
     every = [row for _, row in table.rows]
     inputs = {"model": model, "recipe": dataclasses.asdict(how), "rows": every}
-    unfinished = out.with_name(f"{out.name}.unfinished")
+    unfinished = unfinished_folder(out)
     with exclusive(unfinished / "run.json"):
         _check_free(out)  # another process may have made it meanwhile
         claim(unfinished, runcache.cache_key("predict", inputs))
